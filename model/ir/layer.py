@@ -1,0 +1,55 @@
+"""What every node of a network states about itself."""
+
+import numpy as np
+
+from model.ir.errors import BadInput
+from model.ir.numerics import Format, IntRange
+from model.ir.spec import Spec
+
+
+class LayerSpec(Spec):
+    """Base of the specifications that a node can carry.
+
+    A layer takes one or more streams of codes, channels last, and gives one stream of codes.
+    """
+
+    arity: int = 1
+
+    @property
+    def out_format(self) -> Format:
+        """Format of the codes that leave the layer."""
+        raise NotImplementedError
+
+    def in_formats(self) -> tuple[Format | None, ...]:
+        """Formats that the inputs must have; None accepts any."""
+        raise NotImplementedError
+
+    def out_shape(self, *in_shapes: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the output frame; raises ValueError if the input shapes do not fit."""
+        raise NotImplementedError
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the integer tensors that the node holds."""
+        return {}
+
+    def check(self, tensors: dict[str, np.ndarray], thing: str) -> None:
+        """Raise BadInput unless the tensors fit the formats (shapes are checked already)."""
+
+    def stored_bits(self) -> int:
+        """Bits of the compressed form on disk: codes, indices and requantization parameters."""
+        return 0
+
+    def weights(self) -> int:
+        """Weights that are kept."""
+        return 0
+
+
+def check_span(thing: str, codes: np.ndarray, span: IntRange, remedy: str) -> None:
+    """Raise BadInput unless every element lies in ``span``."""
+    if codes.size and (codes.min() < span.low or codes.max() > span.high):
+        raise BadInput(
+            thing,
+            f"values from {codes.min()} to {codes.max()}",
+            f"values from {span.low} to {span.high}",
+            remedy,
+        )
