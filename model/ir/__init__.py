@@ -1,4 +1,4 @@
-"""The specification: frozen dataclasses with integer tensors, shared by golden, hardware and report.
+"""The specification: frozen dataclasses and integer tensors, for golden, hardware and report.
 
 Every module of this package is imported here, so that each kind is known when a file is read.
 """

@@ -1,4 +1,4 @@
-"""The one exception for bad input: it names the thing, what was found, what was expected, and what to do."""
+"""The one exception for bad input: it names the thing, the value, what was expected, the remedy."""
 
 
 class BadInput(ValueError):
