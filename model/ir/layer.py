@@ -1,10 +1,16 @@
 """What every node of a network states about itself."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from model.ir.errors import BadInput
 from model.ir.numerics import Format, IntRange
 from model.ir.spec import Spec
+
+if TYPE_CHECKING:
+    from model.ir.mapping import StageCost
+    from model.ir.network import Node
 
 
 class LayerSpec(Spec):
@@ -42,6 +48,19 @@ class LayerSpec(Spec):
     def weights(self) -> int:
         """Weights that are kept."""
         return 0
+
+    def check_stage(self, node: "Node", lanes: int) -> None:
+        """Raise BadInput unless a stage without an engine can compute the node."""
+        raise BadInput(
+            f"mapping: engine of {node.name}",
+            "none",
+            f"an engine for {self.kind!r} layers",
+            "plan again",
+        )
+
+    def stage_cost(self, in_lanes: int, lanes: int) -> "StageCost":
+        """Cost of the stage, for layers that need no engine."""
+        raise NotImplementedError
 
 
 def check_span(thing: str, codes: np.ndarray, span: IntRange, remedy: str) -> None:

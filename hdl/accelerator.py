@@ -1,0 +1,101 @@
+"""The accelerator: a network under a mapping, one stage a node, all working at once."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.lib.numerics import code_shape
+from hdl.lib.stream import beat_layout, beat_stream, connect, transfer
+from hdl.stage import make_stage, stage_files
+from model.ir.errors import BadInput
+from model.ir.mapping import Mapping
+from model.ir.network import Network
+
+
+class Accelerator(wiring.Component):
+    """Frames of input codes in, frames of output codes out.
+
+    Throughput: ``max over the stages of cost.cycles`` cycles a frame, as ``mapping.costs`` states.
+
+    Parameters
+    ----------
+    network : Network
+    mapping : Mapping
+    taps : bool
+        Show every stage's output stream on ports ``tap_<node>``, for the comparison of all layers.
+
+    Members
+    -------
+    i : In(stream of ``mapping.input_lanes`` input codes)
+    o : Out(stream of output codes, as many lanes as the last stage has)
+    step_<node> : Out(1)
+        The node's engine performs a step (only nodes with an engine).
+    tap_<node> : Out(beat) and tap_<node>_valid : Out(1)
+        A beat of the node's output moves in this cycle (only with ``taps``).
+
+    Raises
+    ------
+    BadInput
+        If the mapping does not fit the network.
+    """
+
+    def __init__(self, network: Network, mapping: Mapping, *, taps: bool = False) -> None:
+        mapping.check(network)
+        used = [stage.engine for stage in mapping.stages if stage.engine is not None]
+        shared = sorted({name for name in used if used.count(name) > 1})
+        if shared:
+            raise BadInput(
+                "mapping: engines",
+                f"several nodes on {', '.join(shared)}",
+                "an engine of its own for each node (time-multiplexing is not generated yet)",
+                "plan again",
+            )
+        self.network, self.mapping, self.taps = network, mapping, taps
+        ports = {
+            "i": In(beat_stream(code_shape(network.input.format), mapping.input_lanes)),
+            "o": Out(self.stream(network.output.name)),
+        }
+        for stage in mapping.stages:
+            if stage.engine is not None:
+                ports[f"step_{stage.node}"] = Out(1)
+            if taps:
+                shape = code_shape(network.format(stage.node))
+                ports[f"tap_{stage.node}"] = Out(beat_layout(shape, stage.lanes))
+                ports[f"tap_{stage.node}_valid"] = Out(1)
+        super().__init__(ports)
+
+    def stream(self, edge: str):
+        """Signature of the stream on an edge of the network."""
+        lanes = self.mapping.lanes(self.network, edge)
+        return beat_stream(code_shape(self.network.format(edge)), lanes)
+
+    def files(self) -> dict[str, str]:
+        """Contents of all .hex files, by file name."""
+        files: dict[str, str] = {}
+        for node, args in self._stages():
+            files |= stage_files(node.spec, node, *args)
+        return files
+
+    def _stages(self):
+        for stage, node in zip(self.mapping.stages, self.network.nodes, strict=True):
+            engine = None if stage.engine is None else self.mapping.engine(stage.engine)
+            in_lanes = self.mapping.lanes(self.network, node.inputs[0])
+            yield node, (engine, in_lanes, stage.lanes)
+
+    def elaborate(self, platform):
+        m = Module()
+        streams = {self.network.input.name: wiring.flipped(self.i)}
+        for node, args in self._stages():
+            stage = make_stage(node.spec, node, *args)
+            m.submodules[node.name] = stage
+            connect(m, streams[node.inputs[0]], stage.i)
+            streams[node.name] = stage.o
+            if args[0] is not None:
+                m.d.comb += getattr(self, f"step_{node.name}").eq(stage.step)
+            if self.taps:
+                m.d.comb += [
+                    getattr(self, f"tap_{node.name}").eq(stage.o.p),
+                    getattr(self, f"tap_{node.name}_valid").eq(transfer(stage.o)),
+                ]
+        connect(m, streams[self.network.output.name], wiring.flipped(self.o))
+        return m

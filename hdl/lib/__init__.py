@@ -1,0 +1,1 @@
+"""Streams, numerics, memories and repacking: the parts that every engine is made of."""

@@ -1,0 +1,181 @@
+"""Requantization in gates: ``y = clamp((acc * m + b + r) >> s)``."""
+
+import numpy as np
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.lib.hexfile import hex_text, to_bits
+from hdl.lib.numerics import code_shape, range_shape
+from hdl.lib.rom import Rom, address_bits
+from hdl.lib.stream import beat_stream, transfer
+from hdl.target import place
+from model.ir.network import Node
+from model.ir.numerics import IntRange
+from model.ir.requantize import RequantizeSpec
+
+
+class RequantizeLane(wiring.Component):
+    """One requantizer: an accumulator, its ``m`` and its ``b`` to a code.
+
+    Latency: 2 cycles of ``en`` if the specification multiplies, else 1. One result a cycle.
+    Multipliers: one of accumulator bits × ``m_bits``, or none.
+
+    Members
+    -------
+    en : In(1)
+        Advance.
+    acc : In(accumulator)
+    m : In(signed(m_bits))
+        Only if the specification multiplies.
+    b : In(signed(b_bits))
+    o : Out(code)
+    """
+
+    def __init__(self, spec: RequantizeSpec, acc: IntRange) -> None:
+        self.spec, self.acc_range = spec, acc
+        ports = {
+            "en": In(1),
+            "acc": In(range_shape(acc)),
+            "b": In(signed(spec.b_bits)),
+            "o": Out(code_shape(spec.out_format)),
+        }
+        if spec.multiplies:
+            ports["m"] = In(signed(spec.m_bits))
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        spec = self.spec
+        product, bias = self.acc, self.b
+        if spec.multiplies:
+            product = Signal(range_shape(spec.product(self.acc_range)), reset_less=True)
+            bias = Signal.like(self.b, reset_less=True)
+            with m.If(self.en):
+                m.d.sync += [product.eq(self.acc * self.m), bias.eq(self.b)]
+        total = Signal(range_shape(spec.total(self.acc_range)))
+        m.d.comb += total.eq(product + bias + spec.rounding)
+        result = Signal(range_shape(spec.total(self.acc_range)))
+        m.d.comb += result.eq(total >> spec.shift)
+        span = spec.out_format.codes
+        code = Signal.like(self.o, reset_less=True)
+        with m.If(self.en):
+            with m.If(result < span.low):
+                m.d.sync += code.eq(span.low)
+            with m.Elif(result > span.high):
+                m.d.sync += code.eq(span.high)
+            with m.Else():
+                m.d.sync += code.eq(result)
+        m.d.comb += self.o.eq(code)
+        return m
+
+
+class Requantize(wiring.Component):
+    """A stream of accumulators to a stream of codes, ``lanes`` at a time.
+
+    Latency: 3 cycles if the specification multiplies, else 2. One beat a cycle.
+    Memory: ``ceil(channels / lanes)`` words of ``lanes`` times the bits per channel.
+
+    Parameters
+    ----------
+    spec : RequantizeSpec
+    acc : IntRange
+        Range of the accumulators.
+    channels, lanes : int
+        Channels per frame and per beat.
+    channel_file, layer_file : str
+        .hex files of the parameters: per beat, ``lanes`` of ``b`` (above it ``m``, if there is one
+        per channel); and the one ``m`` of the layer, read only if there is one.
+
+    Members
+    -------
+    i : In(stream of accumulators)
+    o : Out(stream of codes)
+    """
+
+    def __init__(
+        self,
+        spec: RequantizeSpec,
+        acc: IntRange,
+        *,
+        channels: int,
+        lanes: int,
+        channel_file: str,
+        layer_file: str,
+    ) -> None:
+        self.spec, self.acc = spec, acc
+        self.channels, self.lanes = channels, lanes
+        self.channel_file, self.layer_file = channel_file, layer_file
+        super().__init__(
+            {
+                "i": In(beat_stream(range_shape(acc), lanes)),
+                "o": Out(beat_stream(code_shape(spec.out_format), lanes)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        spec = self.spec
+        beats = -(-self.channels // self.lanes)
+        en = Signal()
+        m.d.comb += [en.eq(~self.o.valid | self.o.ready), self.i.ready.eq(en)]
+
+        width = spec.channel_bits()
+        m.submodules.channel = channel = Rom(width * self.lanes, beats, self.channel_file)
+        index = Signal(address_bits(beats))
+        m.d.comb += [channel.addr.eq(index), channel.en.eq(transfer(self.i))]
+        with m.If(transfer(self.i)):
+            m.d.sync += index.eq(Mux(self.i.p.last, 0, index + 1))
+        if spec.per == "layer":
+            m.submodules.layer = layer = Rom(spec.m_bits, 1, self.layer_file)
+            m.d.comb += [layer.addr.eq(0), layer.en.eq(1)]
+
+        operands = Signal(data.ArrayLayout(range_shape(self.acc), self.lanes), reset_less=True)
+        with m.If(en):
+            m.d.sync += operands.eq(self.i.p.codes)
+        parameters = data.View(data.ArrayLayout(width, self.lanes), channel.data)
+        for lane in range(self.lanes):
+            name = f"requantize_{_tag(spec, self.acc)}"
+            unit = place(m, platform, f"lane_{lane}", name, RequantizeLane, spec, self.acc)
+            m.d.comb += [
+                unit.en.eq(en),
+                unit.acc.eq(operands[lane]),
+                unit.b.eq(parameters[lane][: spec.b_bits].as_signed()),
+                self.o.p.codes[lane].eq(unit.o),
+            ]
+            if spec.per == "channel":
+                m.d.comb += unit.m.eq(parameters[lane][spec.b_bits :].as_signed())
+            elif spec.per == "layer":
+                m.d.comb += unit.m.eq(layer.data.as_signed())
+
+        marks = [(self.i.valid, self.i.p.first, self.i.p.last)]
+        for stage in range(3 if spec.multiplies else 2):
+            marks.append(tuple(Signal(name=f"{n}_{stage}") for n in ("valid", "first", "last")))
+            with m.If(en):
+                m.d.sync += [new.eq(old) for new, old in zip(marks[-1], marks[-2], strict=True)]
+        valid, first, last = marks[-1]
+        m.d.comb += [self.o.valid.eq(valid), self.o.p.first.eq(first), self.o.p.last.eq(last)]
+        return m
+
+
+def _tag(spec: RequantizeSpec, acc: IntRange) -> str:
+    out = spec.out_format
+    sign = "s" if acc.signed else "u"
+    return (
+        f"{sign}{acc.bits}_{acc.low:x}_{acc.high:x}_m{spec.m_bits}_b{spec.b_bits}_r{spec.shift}"
+        f"_{'s' if out.signed else 'u'}{out.bits}"
+    ).replace("-", "n")
+
+
+def requantize_files(spec: RequantizeSpec, node: Node, lanes: int) -> dict[str, str]:
+    """Contents of the .hex files of a requantizer of ``lanes`` lanes."""
+    channels = len(node.tensors["b"])
+    parameters = [to_bits(node.tensors["b"][:, None], spec.b_bits)]
+    if spec.per == "channel":
+        parameters.append(to_bits(node.tensors["m"][:, None], spec.m_bits))
+    matrix = np.zeros((channels + -channels % lanes, spec.channel_bits()), dtype=np.uint8)
+    matrix[:channels] = np.concatenate(parameters, axis=1)
+    files = {f"{node.name}_channel.hex": hex_text(matrix.reshape(-1, lanes * matrix.shape[1]))}
+    if spec.per == "layer":
+        files[f"{node.name}_layer.hex"] = hex_text(to_bits(node.tensors["m"][:, None], spec.m_bits))
+    return files

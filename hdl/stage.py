@@ -1,0 +1,25 @@
+"""Stages by layer kind: each registers in its own file how it is made and what it stores."""
+
+from functools import singledispatch
+
+from amaranth.lib import wiring
+
+from model.ir.layer import LayerSpec
+from model.ir.mapping import EngineSpec
+from model.ir.network import Node
+
+
+@singledispatch
+def make_stage(
+    layer: LayerSpec, node: Node, engine: EngineSpec | None, in_lanes: int, lanes: int
+) -> wiring.Component:
+    """The component of a node: ``i`` and ``o`` (streams of codes), ``step`` if it has an engine."""
+    raise TypeError(f"A stage in hdl is needed for {layer.kind!r}")
+
+
+@singledispatch
+def stage_files(
+    layer: LayerSpec, node: Node, engine: EngineSpec | None, in_lanes: int, lanes: int
+) -> dict[str, str]:
+    """Contents of the stage's .hex files, by file name."""
+    raise TypeError(f"A stage in hdl is needed for {layer.kind!r}")

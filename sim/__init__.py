@@ -1,0 +1,1 @@
+"""Simulation: build a design with Verilator, run it through cocotb, compare with golden."""

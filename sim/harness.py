@@ -1,0 +1,174 @@
+"""The harness: an accelerator between a frame source and a frame sink, with counters."""
+
+import re
+from dataclasses import dataclass
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.accelerator import Accelerator
+from hdl.lib.frames import Capture, FrameSink, FrameSource
+from hdl.lib.numerics import code_shape
+from hdl.lib.stream import connect, transfer
+from hdl.target import VerilogTarget
+from hdl.verilog import Design
+
+INPUT_FILE = "input.hex"
+OUTPUT_FILE = "output.hex"
+SOURCE_WORDS = 1 << 20
+SINK_WORDS = 1 << 18
+TAP_FRAMES = 64
+
+CONTROLS = {"words": 32, "expected": 32, "settle": 32, "stall_i": 1, "stall_o": 1, "seed": 16}
+COUNTERS = ("left", "count", "first_in", "first_out", "last_out", "cycle")
+
+
+def tap_file(node: str) -> str:
+    """Name of the file with the beats of a node's output."""
+    return f"tap_{node}.hex"
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Beats that the harness memories hold: what one run can take."""
+
+    source: int = SOURCE_WORDS
+    sink: int = SINK_WORDS
+
+
+class Harness(wiring.Component):
+    """Runs whole frames without outside help.
+
+    After reset the source sends ``words`` beats; once the sink has taken ``expected`` beats and
+    ``settle`` further cycles have passed (in which a surplus beat would show), the memories are
+    written to files and ``done`` rises.
+
+    Members
+    -------
+    words, expected, settle : In(32)
+        Beats to send, beats to wait for, cycles to wait after them.
+    stall_i, stall_o : In(1)
+        Random pauses of the source and of the sink.
+    seed : In(16)
+        Pattern of the pauses.
+    done : Out(1)
+    left, count : Out(32)
+        Input beats not taken, output beats given.
+    first_in, first_out, last_out : Out(32)
+        Cycle of the first input beat, of the end of the first output frame, and of the last.
+    cycle : Out(32)
+        Cycles since reset.
+    steps_<node> : Out(32)
+        Steps that the node's engine has performed.
+    """
+
+    def __init__(self, accelerator: Accelerator, capacity: Capacity = Capacity()) -> None:
+        self.accelerator, self.capacity = accelerator, capacity
+        self.engines = [s.node for s in accelerator.mapping.stages if s.engine is not None]
+        ports = {name: In(width) for name, width in CONTROLS.items()}
+        ports |= {name: Out(32) for name in self.counters} | {"done": Out(1)}
+        super().__init__(ports)
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """Names of the counter ports."""
+        return (*COUNTERS, *(f"steps_{node}" for node in self.engines))
+
+    def elaborate(self, platform):
+        m = Module()
+        accelerator = self.accelerator
+        network, mapping = accelerator.network, accelerator.mapping
+        edge_i, edge_o = network.input.name, network.output.name
+        m.submodules.accelerator = accelerator
+        m.submodules.source = source = FrameSource(
+            code_shape(network.input.format),
+            lanes=mapping.input_lanes,
+            beats=mapping.beats(network, edge_i),
+            depth=self.capacity.source,
+            file=INPUT_FILE,
+        )
+        m.submodules.sink = sink = FrameSink(
+            code_shape(network.format(edge_o)),
+            lanes=mapping.lanes(network, edge_o),
+            depth=self.capacity.sink,
+            file=OUTPUT_FILE,
+        )
+        connect(m, source.o, accelerator.i)
+        connect(m, accelerator.o, sink.i)
+        dump, quiet = Signal(), Signal(32)
+        m.d.comb += [
+            source.words.eq(self.words),
+            source.stall.eq(self.stall_i),
+            source.seed.eq(self.seed),
+            sink.stall.eq(self.stall_o),
+            sink.seed.eq(~self.seed),
+            sink.dump.eq(dump),
+            self.left.eq(source.left),
+            self.count.eq(sink.count),
+            dump.eq((quiet == self.settle) & ~self.done),
+        ]
+        m.d.sync += self.cycle.eq(self.cycle + 1)
+        with m.If(self.count >= self.expected):
+            m.d.sync += quiet.eq(quiet + (quiet != self.settle))
+        with m.If(dump):
+            m.d.sync += self.done.eq(1)
+        with m.If(transfer(source.o) & (self.left == self.words)):
+            m.d.sync += self.first_in.eq(self.cycle)
+        beats = mapping.beats(network, edge_o)
+        with m.If(transfer(sink.i)):
+            m.d.sync += self.last_out.eq(self.cycle)
+            with m.If(self.count == beats - 1):
+                m.d.sync += self.first_out.eq(self.cycle)
+        for node in self.engines:
+            count = getattr(self, f"steps_{node}")
+            with m.If(getattr(accelerator, f"step_{node}")):
+                m.d.sync += count.eq(count + 1)
+        if accelerator.taps:
+            for stage in mapping.stages:
+                beat = getattr(accelerator, f"tap_{stage.node}").as_value()
+                depth = TAP_FRAMES * mapping.beats(network, stage.node)
+                m.submodules[f"tap_{stage.node}"] = tap = Capture(
+                    len(beat), depth, tap_file(stage.node)
+                )
+                m.d.comb += [
+                    tap.we.eq(getattr(accelerator, f"tap_{stage.node}_valid")),
+                    tap.data.eq(beat),
+                    tap.dump.eq(dump),
+                ]
+        return m
+
+
+TOP = "gyre_top"
+
+_TOP_TEXT = """\
+`timescale 1ns / 1ns
+// The clock is made inside the simulation, so that nobody outside is called at its edges.
+module {top} (input wire rst, {ports});
+  reg clk = 0;
+  always #5 clk = ~clk;
+  harness harness (.clk(clk), .rst(rst), {connections});
+endmodule
+"""
+
+
+def generate_harness(harness: Harness) -> Design:
+    """Verilog of a harness under a top with its own clock, and its accelerator's .hex files."""
+    target = VerilogTarget()
+    target.convert(harness, "harness")
+    ports = [
+        f"{'input' if member.flow == wiring.In else 'output'} wire [{member.shape - 1}:0] {name}"
+        for name, member in harness.signature.members.items()
+    ]
+    names = [name for name in harness.signature.members]
+    top = _TOP_TEXT.format(
+        top=TOP, ports=", ".join(ports), connections=", ".join(f".{n}({n})" for n in names)
+    )
+    return Design(TOP, top + target.text(), harness.accelerator.files())
+
+
+def port_names(verilog: str) -> list[str]:
+    """Names of the top's ports, which are all that a test bench sees."""
+    header = re.search(rf"module {TOP} \((.*?)\);", verilog, re.S)
+    assert header is not None
+    return re.findall(r"(\w+)(?:,|$)", header.group(1))
