@@ -15,6 +15,7 @@ from model.ir.numerics import (
 )
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
+from tests.examples import codes_of
 
 bits = st.integers(1, 16)
 
@@ -37,13 +38,6 @@ def ranges(draw: st.DrawFn, reach: int = 300) -> IntRange:
     ends = st.integers(-reach, reach) | st.sampled_from([e for e in edges if abs(e) <= reach])
     low, high = sorted([draw(ends), draw(ends)])
     return IntRange(low, high)
-
-
-def codes_of(span: IntRange, rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Codes of a range, int64, in which both of its ends are common."""
-    codes = rng.integers(span.low, span.high, shape, endpoint=True)
-    ends = rng.choice([span.low, span.high], shape)
-    return np.where(rng.random(shape) < 0.3, ends, codes)
 
 
 @st.composite
@@ -106,35 +100,3 @@ def networks(draw: st.DrawFn) -> Network:
         nodes.append(node)
         edge, length, format = node.name, node.spec.out_features, node.spec.out_format
     return Network("random_network", entry, tuple(nodes))
-
-
-def example_network() -> Network:
-    """A network with every node kind, every place of ``m`` and every kind of format."""
-    rng = np.random.default_rng(7)
-    entry = InputSpec("image", (4, 3), UniformFormat(4, False), 0.0625)
-    nodes: list[Node] = [
-        Node(
-            "keep",
-            SelectSpec(12, 9, entry.format),
-            ("image",),
-            0.0625,
-            {"indices": np.array([0, 1, 3, 4, 5, 7, 8, 10, 11])},
-        )
-    ]
-    layers = [
-        (7, CodebookFormat((0, 1, -1, 2, -2, 4, -4)), UniformFormat(4, False), "channel", 16),
-        (6, BipolarFormat(), FixedPointFormat(5, True, 3), "one", 0),
-        (5, UniformFormat(3, True), UniformFormat(16, True), "layer", 12),
-    ]
-    features, format = 9, entry.format
-    for n, (out, weight_format, out_format, per, m_bits) in enumerate(layers):
-        requantize = RequantizeSpec(out_format, 2 if per == "one" else 8, per, m_bits, 20)
-        spec = LinearSpec(features, out, format, weight_format, requantize)
-        tensors = {"weight": codes_of(weight_format.codes, rng, out, features)}
-        tensors |= {
-            name: rng.integers(-200, 200, size)
-            for name, size in requantize.tensor_shapes(out).items()
-        }
-        nodes.append(Node(f"fc{n}", spec, (nodes[-1].name,), 0.125, tensors))
-        features, format = out, out_format
-    return Network("example", entry, tuple(nodes))

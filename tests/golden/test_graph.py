@@ -16,7 +16,8 @@ from model.ir.layer import LayerSpec
 from model.ir.network import InputSpec, Network
 from model.ir.numerics import UniformFormat
 from tests import reference
-from tests.strategies import codes_of, example_network, networks
+from tests.examples import codes_of, example_network
+from tests.strategies import networks
 
 
 def frames_of(network: Network, seed: int, count: int) -> np.ndarray:

@@ -17,7 +17,8 @@ from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import Format, UniformFormat
 from model.ir.requantize import RequantizeSpec
 from tests import reference
-from tests.strategies import codes_of, linear_nodes, plain_formats, scales
+from tests.examples import codes_of
+from tests.strategies import linear_nodes, plain_formats, scales
 
 
 @st.composite

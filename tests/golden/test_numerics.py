@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from model.golden.numerics import FLOAT_EXACT_BITS, decode, matmul
 from model.ir.numerics import Format, IntRange
 from tests import reference
-from tests.strategies import codes_of, formats
+from tests.examples import codes_of
+from tests.strategies import formats
 
 
 @given(formats)

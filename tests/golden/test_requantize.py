@@ -12,7 +12,8 @@ from model.golden.requantize import requantize
 from model.ir.numerics import IntRange, UniformFormat
 from model.ir.requantize import RequantizeSpec
 from tests import reference
-from tests.strategies import codes_of, plain_formats, requantize_specs, requantize_tensors
+from tests.examples import codes_of
+from tests.strategies import plain_formats, requantize_specs, requantize_tensors
 
 
 @given(requantize_specs(plain_formats), st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -47,9 +48,11 @@ def one(acc: int, shift: int, *, bits: int = 8, signed: bool = True, m: int = 1,
 
 @pytest.mark.parametrize(
     ("acc", "shift", "code"),
-    [(1, 1, 1), (-1, 1, 0), (3, 1, 2), (-3, 1, -1), (2, 2, 1), (-2, 2, 0), (-6, 2, -1)]
-    + [(1, 2, 0), (-1, 2, 0), (-3, 2, -1), (5, 0, 5), (-5, 0, -5), (2**46, 47, 1)],
-)  # fmt: skip
+    [
+        *[(1, 1, 1), (-1, 1, 0), (3, 1, 2), (-3, 1, -1), (2, 2, 1), (-2, 2, 0), (-6, 2, -1)],
+        *[(1, 2, 0), (-1, 2, 0), (-3, 2, -1), (5, 0, 5), (-5, 0, -5), (2**46, 47, 1)],
+    ],
+)
 def test_a_half_rounds_up_also_below_zero(acc: int, shift: int, code: int) -> None:
     assert one(acc, shift) == code
 

@@ -9,7 +9,8 @@ from model import golden
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 from model.ir.select import SelectSpec
-from tests.strategies import codes_of, select_nodes
+from tests.examples import codes_of
+from tests.strategies import select_nodes
 
 FORMAT = UniformFormat(16, True)
 

@@ -21,7 +21,8 @@ from model.ir.network import FILES, InputSpec, Network, Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, FixedPointFormat, UniformFormat
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
-from tests.strategies import example_network, networks
+from tests.examples import example_network
+from tests.strategies import networks
 
 JSON, TENSORS = FILES
 
