@@ -105,7 +105,7 @@ class Node:
         self.spec.check(frozen, self.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A graph of nodes in topological order, its one input and its one output.
 
@@ -164,6 +164,12 @@ class Network:
             )
         object.__setattr__(self, "_shapes", shapes)
         object.__setattr__(self, "_formats", formats)
+
+    def __eq__(self, other: object) -> bool:
+        return self.hash() == other.hash() if isinstance(other, Network) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.hash())
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:
