@@ -85,7 +85,16 @@ def test_hash_tells_networks_apart_that_differ_in_one_code() -> None:
     changed = replace(last, tensors=dict(last.tensors) | {"weight": weight})
     other = Network(network.name, network.input, (*network.nodes[:-1], changed))
     assert other.hash() != network.hash()
+    assert other != network
     assert other.structure() == network.structure()
+
+
+def test_networks_are_equal_if_their_files_are() -> None:
+    network = example_network()
+    assert network == example_network()
+    assert len({network, example_network()}) == 1
+    assert network != Network("another", network.input, network.nodes)
+    assert network != "example"
 
 
 def test_tensors_are_copied_and_read_only() -> None:
