@@ -8,7 +8,7 @@ any of the three raises BadInput before a tensor is used.
 import json
 import math
 import os
-import shutil
+import sys
 import tempfile
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from model.ir.checksums import NAME as SUMS
 from model.ir.checksums import read_verified, sha256, write_sums
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
@@ -49,7 +50,9 @@ class InputSpec(Spec, kind="input"):
             raise ValueError("shape must have at least one axis, not ()")
         for size in self.shape:
             check_int("input size", size, 1)
-        _check_scale(f"{self.name}.scale", self.scale)
+        if self.format.values != self.format.codes:
+            raise ValueError(f"format must be uniform or fixed-point, not {self.format.describe()}")
+        object.__setattr__(self, "scale", _checked_scale(f"{self.name}.scale", self.scale))
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Node:
 
     def __post_init__(self) -> None:
         check_name("node name", self.name)
-        _check_scale(f"{self.name}.scale", self.scale)
+        object.__setattr__(self, "scale", _checked_scale(f"{self.name}.scale", self.scale))
         shapes = self.spec.tensor_shapes()
         if set(shapes) != set(self.tensors):
             raise BadInput(
@@ -87,11 +90,12 @@ class Node:
         frozen = {}
         for name, shape in shapes.items():
             tensor = np.array(self.tensors[name])
-            if tensor.dtype.kind not in "iu" or tensor.shape != shape:
+            integers = np.can_cast(tensor.dtype, np.int64) and tensor.dtype.kind in "iu"
+            if not integers or tensor.shape != shape:
                 raise BadInput(
                     f"{self.name}.{name}",
                     f"{tensor.dtype} of shape {tensor.shape}",
-                    f"integers of shape {shape}",
+                    f"integers (int64 or narrower) of shape {shape}",
                     _AGAIN,
                 )
             tensor = tensor.astype(np.int64)
@@ -101,7 +105,7 @@ class Node:
         self.spec.check(frozen, self.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A graph of nodes in topological order, its one input and its one output.
 
@@ -160,6 +164,12 @@ class Network:
             )
         object.__setattr__(self, "_shapes", shapes)
         object.__setattr__(self, "_formats", formats)
+
+    def __eq__(self, other: object) -> bool:
+        return self.hash() == other.hash() if isinstance(other, Network) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.hash())
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:
@@ -242,16 +252,16 @@ class Network:
             (part / FILES[0]).write_bytes(self._json())
             (part / FILES[1]).write_bytes(self._tensors())
             write_sums(part, FILES)
+            old = Path(scratch) / "old"
             if folder.exists():
-                if not (folder / FILES[0]).exists() and any(folder.iterdir()):
-                    raise BadInput(
-                        str(folder),
-                        "a folder that holds something else",
-                        "a new, an empty or a network folder",
-                        "choose another folder",
-                    )
-                shutil.rmtree(folder)
-            os.replace(part, folder)
+                _check_replaceable(folder)
+                os.replace(folder, old)
+            try:
+                os.replace(part, folder)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -263,38 +273,46 @@ class Network:
         where = str(folder / FILES[0])
         try:
             data = json.loads(files[FILES[0]])
+        except (ValueError, RecursionError) as error:
+            raise BadInput(where, f"unreadable JSON ({error})", "a network", _AGAIN) from error
+        try:
             tensors = safetensors.numpy.load(files[FILES[1]])
-        except (ValueError, safetensors.SafetensorError) as error:
+        except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
             raise BadInput(
-                str(folder), f"unreadable data ({error})", "a network", _AGAIN
+                str(folder / FILES[1]), f"unreadable tensors ({error})", "safetensors", _AGAIN
             ) from error
         if not isinstance(data, dict) or data.get("format") != "gyre-network":
             raise BadInput(where, "another kind of file", "format 'gyre-network'", _AGAIN)
-        if data.get("version") != VERSION:
+        if type(data.get("version")) is not int or data["version"] != VERSION:
             raise BadInput(f"{where}: version", data.get("version"), str(VERSION), _AGAIN)
-        try:
-            nodes = []
-            for item in data["nodes"]:
-                prefix = f"{item['name']}."
-                own = [key for key in tensors if key.startswith(prefix)]
-                nodes.append(
-                    Node(
-                        item["name"],
-                        LayerSpec.from_json(item["spec"], f"{where}: {item['name']}"),
-                        tuple(item["inputs"]),
-                        item["scale"],
-                        {key.removeprefix(prefix): tensors.pop(key) for key in own},
-                    )
+        _check_keys(where, data, ("format", "version", "name", "input", "nodes"))
+        if not isinstance(data["nodes"], list):
+            raise BadInput(f"{where}: nodes", repr(data["nodes"])[:80], "a list", _AGAIN)
+        nodes = []
+        for n, item in enumerate(data["nodes"]):
+            _check_keys(f"{where}: nodes[{n}]", item, ("name", "inputs", "scale", "spec"))
+            check_name(f"{where}: nodes[{n}].name", item["name"])
+            thing = f"{where}: {item['name']}"
+            inputs = item["inputs"]
+            if not isinstance(inputs, list) or not all(isinstance(edge, str) for edge in inputs):
+                raise BadInput(f"{thing}.inputs", repr(inputs)[:80], "a list of names", _AGAIN)
+            prefix = f"{item['name']}."
+            own = [key for key in tensors if key.startswith(prefix)]
+            nodes.append(
+                Node(
+                    item["name"],
+                    LayerSpec.from_json(item["spec"], thing),
+                    tuple(inputs),
+                    item["scale"],
+                    {key.removeprefix(prefix): tensors.pop(key) for key in own},
                 )
-            spec = InputSpec.from_json(data["input"], f"{where}: input")
-            name = data["name"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BadInput(where, f"no usable {error}", "a network", _AGAIN) from error
+            )
+        spec = InputSpec.from_json(data["input"], f"{where}: input")
         if tensors:
             raise BadInput(
                 str(folder / FILES[1]), f"surplus tensors {sorted(tensors)}", "none", _AGAIN
             )
-        return cls(name, spec, tuple(nodes))
+        return cls(data["name"], spec, tuple(nodes))
 
 
 def _narrow(tensor: np.ndarray) -> np.ndarray:
@@ -306,6 +324,33 @@ def _narrow(tensor: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(tensor)
 
 
-def _check_scale(thing: str, scale: Any) -> None:
-    if type(scale) not in (int, float) or not math.isfinite(scale) or scale <= 0:
+def _check_replaceable(folder: Path) -> None:
+    if not folder.is_dir():
+        raise BadInput(str(folder), "a file", "a folder", "choose another folder")
+    surplus = sorted({path.name for path in folder.iterdir()} - {*FILES, SUMS})
+    if surplus:
+        raise BadInput(
+            str(folder),
+            f"a folder that holds something else ({surplus[0]})",
+            "a new, an empty or a network folder",
+            "choose another folder",
+        )
+
+
+def _checked_scale(thing: str, scale: Any) -> float:
+    if type(scale) not in (int, float) or not 0 < scale <= sys.float_info.max:
         raise BadInput(thing, repr(scale), "a finite number above 0", "calibrate again")
+    return float(scale)
+
+
+def _check_keys(thing: str, data: Any, keys: tuple[str, ...]) -> None:
+    if not isinstance(data, dict):
+        raise BadInput(thing, f"a {type(data).__name__}", "a JSON object", _AGAIN)
+    if set(data) != set(keys):
+        surplus, missing = sorted(set(data) - set(keys)), sorted(set(keys) - set(data))
+        raise BadInput(
+            thing,
+            f"unknown keys {surplus} and missing keys {missing}",
+            f"exactly the keys {list(keys)}",
+            _AGAIN,
+        )

@@ -46,7 +46,7 @@ class IntRange:
         """Fewest bits that hold every integer of the range (at least 1)."""
         if not self.signed:
             return max(1, self.high.bit_length())
-        return max((-self.low - 1).bit_length(), self.high.bit_length()) + 1
+        return max((-self.low - 1).bit_length(), max(self.high, 0).bit_length()) + 1
 
     def __add__(self, other: "IntRange") -> "IntRange":
         return IntRange(self.low + other.low, self.high + other.high)

@@ -109,4 +109,5 @@ class RequantizeSpec(Spec, kind="requantize"):
                     f"values from {span.low} to {span.high} ({bits}-bit signed)",
                     "export again with more bits",
                 )
+        check_intermediate(f"{thing}: acc * m", self.product(acc))
         check_intermediate(f"{thing}: acc * m + b", self.total(acc))

@@ -1,0 +1,69 @@
+"""Ready-made networks and codes; needs nothing but the specification."""
+
+import numpy as np
+
+from model.ir.linear import LinearSpec
+from model.ir.network import InputSpec, Network, Node
+from model.ir.numerics import (
+    BipolarFormat,
+    CodebookFormat,
+    FixedPointFormat,
+    IntRange,
+    UniformFormat,
+)
+from model.ir.requantize import RequantizeSpec
+from model.ir.select import SelectSpec
+
+
+def codes_of(span: IntRange, rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Codes of a range, int64, in which both of its ends are common."""
+    codes = rng.integers(span.low, span.high, shape, endpoint=True)
+    ends = rng.choice([span.low, span.high], shape)
+    return np.where(rng.random(shape) < 0.3, ends, codes)
+
+
+def example_network() -> Network:
+    """A network with every node kind, every place of ``m`` and every kind of format."""
+    rng = np.random.default_rng(7)
+    entry = InputSpec("image", (4, 3), UniformFormat(4, False), 0.0625)
+    nodes: list[Node] = [
+        Node(
+            "keep",
+            SelectSpec(12, 9, entry.format),
+            ("image",),
+            0.0625,
+            {"indices": np.array([0, 1, 3, 4, 5, 7, 8, 10, 11])},
+        )
+    ]
+    layers = [
+        (7, CodebookFormat((0, 1, -1, 2, -2, 4, -4)), UniformFormat(4, False), "channel", 16),
+        (6, BipolarFormat(), FixedPointFormat(5, True, 3), "one", 0),
+        (5, UniformFormat(3, True), UniformFormat(16, True), "layer", 12),
+    ]
+    features, format = 9, entry.format
+    for n, (out, weight_format, out_format, per, m_bits) in enumerate(layers):
+        requantize = RequantizeSpec(out_format, 2 if per == "one" else 8, per, m_bits, 20)
+        spec = LinearSpec(features, out, format, weight_format, requantize)
+        tensors = {"weight": codes_of(weight_format.codes, rng, out, features)}
+        tensors |= {
+            name: rng.integers(-200, 200, size)
+            for name, size in requantize.tensor_shapes(out).items()
+        }
+        nodes.append(Node(f"fc{n}", spec, (nodes[-1].name,), 0.125, tensors))
+        features, format = out, out_format
+    return Network("example", entry, tuple(nodes))
+
+
+def wide_network() -> Network:
+    """One layer of 16-bit operands, whose accumulators fill more than 32 bits."""
+    rng = np.random.default_rng(5)
+    wide = UniformFormat(16, True)
+    spec = LinearSpec(20, 6, wide, wide, RequantizeSpec(wide, 30, "layer", 12, 40))
+    tensors = {
+        "weight": codes_of(wide.codes, rng, 6, 20),
+        "m": np.array([2**10]),
+        "b": rng.integers(-(2**39), 2**39, 6),
+    }
+    return Network(
+        "wide", InputSpec("x", (20,), wide, 1.0), (Node("fc", spec, ("x",), 1.0, tensors),)
+    )

@@ -1,0 +1,1 @@
+"""Seeded faults: every one of them must make a probe fail."""
