@@ -1,1 +1,6 @@
 """Simulation: build a design with Verilator, run it through cocotb, compare with golden."""
+
+from sim.compare import Difference, first_difference
+from sim.run import Result, Simulator, Stall, simulate
+
+__all__ = ["Difference", "Result", "Simulator", "Stall", "first_difference", "simulate"]

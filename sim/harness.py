@@ -160,11 +160,16 @@ def generate_harness(harness: Harness) -> Design:
         f"{'input' if member.flow == wiring.In else 'output'} wire [{member.shape - 1}:0] {name}"
         for name, member in harness.signature.members.items()
     ]
-    names = [name for name in harness.signature.members]
+    names = list(harness.signature.members)
     top = _TOP_TEXT.format(
         top=TOP, ports=", ".join(ports), connections=", ".join(f".{n}({n})" for n in names)
     )
-    return Design(TOP, top + target.text(), harness.accelerator.files())
+    return Design(TOP, top + _without_initial(target.text()), harness.accelerator.files())
+
+
+def _without_initial(verilog: str) -> str:
+    """The design without initial values: registers then begin at random, and only reset counts."""
+    return re.sub(r"^(\s*reg [^=;]*) = \d+'[a-z]+[0-9a-f]+;", r"\1;", verilog, flags=re.M)
 
 
 def port_names(verilog: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def to_bits(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Integers [words, n] as a bit matrix [words, n · bits], the first integer in the lowest bits."""
+    """Integers [words, n] as a bit matrix [words, n · bits], the first in the lowest bits."""
     codes = np.asarray(codes, dtype=np.int64)
     planes = (codes[..., None] >> np.arange(bits)) & 1
     return planes.astype(np.uint8).reshape(len(codes), -1)

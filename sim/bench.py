@@ -1,0 +1,55 @@
+"""Runs a cocotb test bench in a simulator that is already built."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import get_runner
+
+
+class SimulationError(RuntimeError):
+    """A simulation that broke a rule or did not end; the message says which and where."""
+
+
+def run_bench(
+    folder: Path, top: str, module: str, run: Path, *, seed: int = 1, env: dict[str, str], **kwargs
+) -> None:
+    """Run the test bench ``module`` in the folder ``run``; raises SimulationError if a test fails.
+
+    ``seed`` also seeds the simulator's initial values of registers without a reset.
+    """
+    runner = get_runner("verilator")
+    results = run / "results.xml"
+    log = run / "simulation.log"
+    hidden = ("COCOTB_TEST_FILTER", "COCOTB_TESTCASE", "COCOTB_RESULTS_FILE", "MAKEFLAGS")
+    saved = {name: os.environ.pop(name) for name in hidden if name in os.environ}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            runner.test(
+                test_module=module,
+                hdl_toplevel=top,
+                hdl_toplevel_lang="verilog",
+                build_dir=folder,
+                test_dir=run,
+                results_xml=str(results),
+                log_file=log,
+                seed=seed,
+                plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed}"],
+                extra_env={"COCOTB_ANSI_OUTPUT": "0"} | env,
+                **kwargs,
+            )
+        count, failed = get_results(results)
+    except (SystemExit, RuntimeError, OSError) as error:
+        raise SimulationError(f"{module} did not run ({error}):\n{_tail(log)}") from error
+    finally:
+        os.environ.update(saved)
+    if failed or not count:
+        raise SimulationError(f"{module}: {failed} of {count} tests failed:\n{_tail(log)}")
+
+
+def _tail(log: Path, lines: int = 25) -> str:
+    if not log.exists():
+        return "(no log)"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,298 @@
+"""Frames through generated hardware: build, run, read back."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hdl.accelerator import Accelerator
+from hdl.lib.hexfile import from_bits, hex_text, read_hex, to_bits
+from model.ir.errors import BadInput
+from sim.bench import SimulationError, run_bench
+from sim.build import build, build_root
+from sim.harness import (
+    INPUT_FILE,
+    OUTPUT_FILE,
+    TAP_FRAMES,
+    TOP,
+    Capacity,
+    Harness,
+    generate_harness,
+    port_names,
+    tap_file,
+)
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Random pauses at either end of the accelerator, and the seed of their pattern."""
+
+    source: bool = False
+    sink: bool = False
+    seed: int = 1
+
+
+CAPACITY = Capacity()
+NO_STALL = Stall()
+
+
+@dataclass
+class Result:
+    """What a simulation gave.
+
+    Parameters
+    ----------
+    outputs : int64 tensor [frames, *output shape]
+        Output codes.
+    taps : dict of str to int64 tensor
+        Output codes of every node for the first frames, if the accelerator has taps.
+    frames : int
+        Frames run.
+    cycles : int
+        Cycles simulated.
+    cycles_per_frame : float
+        Cycles from the end of the first output frame to that of the last, over frames - 1.
+    latency_cycles : int
+        Cycles from the first input beat to the end of the first output frame.
+    counters : dict
+        Counters of the harness, summed over the runs.
+    seconds : float
+        Time that the simulator took for the cycles.
+    build_seconds, wall_seconds : float
+        Time to generate and build the simulator, and for the runs with all that surrounds them.
+    cached : bool
+        Whether the simulator had been built before.
+    """
+
+    outputs: torch.Tensor
+    taps: dict[str, torch.Tensor]
+    frames: int
+    cycles: int
+    cycles_per_frame: float
+    latency_cycles: int
+    counters: dict[str, int]
+    seconds: float
+    build_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    cached: bool = False
+    extra: dict = field(default_factory=dict)
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Simulated cycles per second of the simulator's time."""
+        return self.cycles / self.seconds if self.seconds else 0.0
+
+
+class Simulator:
+    """A built accelerator that can run frames.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+        What to simulate. New weights of the same shapes and formats need no rebuild.
+    capacity : Capacity
+        Memories of the harness; longer runs are split.
+    bare : bool
+        Also build the harness without cocotb.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, *, capacity: Capacity = CAPACITY, bare: bool = False
+    ) -> None:
+        begin = time.perf_counter()
+        self.accelerator = accelerator
+        self.harness = Harness(accelerator, capacity)
+        self.design = generate_harness(self.harness)
+        public = port_names(self.design.verilog)
+        self.folder, self.cached = build(self.design.verilog, TOP, public, bare=bare)
+        self.build_seconds = time.perf_counter() - begin
+
+    def run(
+        self,
+        codes: torch.Tensor,
+        *,
+        stall: Stall = NO_STALL,
+        init_seed: int = 1,
+        reset_after: int | None = None,
+        files: MappingType[str, str] | None = None,
+    ) -> Result:
+        """Run int64 input codes [frames, *input shape] and read the output codes back.
+
+        Parameters
+        ----------
+        stall : Stall
+            Pauses at either end.
+        init_seed : int
+            Seed of the values that registers hold before reset: no output may depend on it.
+        reset_after : int or None
+            Reset again after so many cycles, with a frame half done; all frames then run anew.
+        files : mapping or None
+            Contents of the .hex files to use; None takes those of the accelerator's network.
+
+        Raises
+        ------
+        SimulationError
+            If an output frame is missing, a surplus beat appears, an input beat is left over, or
+            the frame marks are wrong.
+        """
+        begin = time.perf_counter()
+        network, mapping = self.accelerator.network, self.accelerator.mapping
+        codes = torch.as_tensor(codes)
+        network.input.format.check(codes.numpy(), network.input.name)
+        beats_i = mapping.beats(network, network.input.name)
+        beats_o = mapping.beats(network, network.output.name)
+        capacity = self.harness.capacity
+        most = min(capacity.source // beats_i, capacity.sink // beats_o)
+        if not len(codes) or not most:
+            raise BadInput(
+                "simulation",
+                f"{len(codes)} frames, of which {most} fit the memories",
+                "at least one frame",
+                "give frames, or a larger capacity",
+            )
+        files = self.design.files if files is None else files
+        parts = [
+            self._run(part, stall, init_seed, reset_after, files, beats_i, beats_o)
+            for part in codes.split(most)
+        ]
+        result = parts[0]
+        if len(parts) > 1:
+            gaps = [max(part.frames - 1, 0) for part in parts]
+            spent = sum(p.cycles_per_frame * gap for p, gap in zip(parts, gaps, strict=True))
+            result = Result(
+                outputs=torch.cat([part.outputs for part in parts]),
+                taps=parts[0].taps,
+                frames=len(codes),
+                cycles=sum(part.cycles for part in parts),
+                cycles_per_frame=spent / max(sum(gaps), 1),
+                latency_cycles=parts[0].latency_cycles,
+                counters={k: sum(p.counters[k] for p in parts) for k in parts[0].counters},
+                seconds=sum(part.seconds for part in parts),
+            )
+        result.build_seconds, result.cached = self.build_seconds, self.cached
+        result.wall_seconds = time.perf_counter() - begin
+        return result
+
+    def _run(self, codes, stall, init_seed, reset_after, files, beats_i, beats_o) -> Result:
+        network, mapping = self.accelerator.network, self.accelerator.mapping
+        frames = len(codes)
+        controls = self.controls(frames) | {
+            "stall_i": int(stall.source),
+            "stall_o": int(stall.sink),
+            "seed": stall.seed & 0xFFFF,
+        }
+        cycles = max(cost.cycles for _, cost in mapping.costs(network))
+        latency = sum(cost.latency for _, cost in mapping.costs(network))
+        job = {
+            "controls": controls,
+            "counters": list(self.harness.counters),
+            "max_cycles": 10_000 + 2 * controls["settle"] + 8 * (frames + 2) * (cycles + latency),
+            "reset_after": reset_after,
+            "result": "result.json",
+        }
+        run = new_run_folder()
+        (run / "job.json").write_text(json.dumps(job))
+        write_files(run, files)
+        lanes = mapping.input_lanes
+        (run / INPUT_FILE).write_text(input_text(codes, lanes, network.input.format.bits))
+        failure = None
+        try:
+            run_bench(
+                self.folder, TOP, "tb.tb_frames", run, seed=init_seed, env={"GYRE_JOB": "job.json"}
+            )
+        except SimulationError as error:
+            failure = error
+        if not (run / "result.json").exists():
+            assert failure is not None
+            raise failure
+        measured = json.loads((run / "result.json").read_text())
+        counters = measured["counters"]
+        count, left = counters["count"], counters["left"]
+        if measured["hung"]:
+            raise SimulationError(
+                f"frame {count // beats_o} never came: {count} of {frames * beats_o} output beats "
+                f"after {counters['cycle']} cycles, {left} input beats not taken"
+            )
+        if failure is not None:
+            raise failure
+        if count != frames * beats_o:
+            raise SimulationError(f"{count - frames * beats_o} beats after the last expected one")
+        if left:
+            raise SimulationError(f"{left} input beats left over after the last output")
+        outputs = self._read(run / OUTPUT_FILE, network.output.name, frames)
+        taps = {}
+        if self.accelerator.taps:
+            for node in network.nodes:
+                shown = min(frames, TAP_FRAMES)
+                taps[node.name] = self._read(run / tap_file(node.name), node.name, shown)
+        shutil.rmtree(run)
+        spent = counters["last_out"] - counters["first_out"]
+        return Result(
+            outputs=outputs,
+            taps=taps,
+            frames=frames,
+            cycles=counters["cycle"],
+            cycles_per_frame=spent / max(frames - 1, 1),
+            latency_cycles=counters["first_out"] - counters["first_in"] + 1,
+            counters=counters,
+            seconds=measured["seconds"],
+        )
+
+    def controls(self, frames: int) -> dict[str, int]:
+        """Values of the harness's inputs for a run of so many frames without stalls."""
+        network, mapping = self.accelerator.network, self.accelerator.mapping
+        latency = sum(cost.latency for _, cost in mapping.costs(network))
+        return {
+            "words": frames * mapping.beats(network, network.input.name),
+            "expected": frames * mapping.beats(network, network.output.name),
+            "settle": 256 + 4 * latency,
+        }
+
+    def _read(self, path: Path, edge: str, frames: int) -> torch.Tensor:
+        """Codes int64 [frames, *shape] of a captured stream, its frame marks checked."""
+        network, mapping = self.accelerator.network, self.accelerator.mapping
+        format, lanes = network.format(edge), mapping.lanes(network, edge)
+        beats, length = mapping.beats(network, edge), network.length(edge)
+        matrix = read_hex(path.read_text(), lanes * format.bits + 2)[: frames * beats]
+        if len(matrix) != frames * beats:
+            raise SimulationError(f"{edge}: {len(matrix)} beats, not {frames * beats}")
+        marks = matrix[:, -2:].reshape(frames, beats, 2)
+        expected = np.zeros((beats, 2), dtype=np.uint8)
+        expected[0, 0] = expected[-1, 1] = 1
+        wrong = np.argwhere((marks != expected).any(axis=(1, 2)))
+        if len(wrong):
+            raise SimulationError(f"{edge}: frame marks of frame {wrong[0][0]} are wrong")
+        codes = from_bits(matrix[:, :-2], format.bits, format.signed)
+        codes = codes.reshape(frames, beats * lanes)[:, :length]
+        return torch.from_numpy(codes.reshape(frames, *network.shape(edge)))
+
+
+def new_run_folder() -> Path:
+    """A fresh folder for one run, kept if the run fails."""
+    root = build_root() / "runs"
+    root.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=root, prefix="run-"))
+
+
+def write_files(run: Path, files: MappingType[str, str]) -> None:
+    """Write the .hex files of a design into a run's folder."""
+    for name, text in files.items():
+        (run / name).write_text(text)
+
+
+def input_text(codes: torch.Tensor, lanes: int, bits: int) -> str:
+    """Frames as the source's memory file: each frame begins a new beat."""
+    flat = codes.flatten(1).numpy()
+    padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % lanes)))
+    return hex_text(to_bits(padded.reshape(-1, lanes), bits))
+
+
+def simulate(accelerator: Accelerator, codes: torch.Tensor, *, stall: Stall = NO_STALL) -> Result:
+    """Build an accelerator (or find it built) and run input codes through it on Verilator."""
+    return Simulator(accelerator).run(codes, stall=stall)

@@ -1,0 +1,1 @@
+"""cocotb test benches: they run inside the simulator."""
