@@ -27,7 +27,8 @@ VERILATOR_FLAGS = [
     *("--cc", "--exe", "--timing", "--vpi", "--prefix", "Vtop", "-O3"),
     *("--x-assign", "unique", "--x-initial", "unique", "--output-split", "30000"),
 ]
-CXX_FLAGS = ["-std=c++20", "-fcoroutines", "-fPIC", "-DVL_TIME_CONTEXT", "-w"]
+CXX_FLAGS = ["-std=c++20", "-fcoroutines", "-fPIC", "-w"]
+JOIN_BYTES = 200_000
 OPTIMIZE = "-O1"
 """As fast as -O3 when the model runs, and half the time to build."""
 
@@ -105,13 +106,13 @@ def _build(
     command = [*tools.verilator, *flags, "-Mdir", "model", "control.vlt", "design.v"]
     _call(command, folder, environment)
     model = folder / "model"
-    units = sorted(model.glob("*.cpp"), key=lambda path: -path.stat().st_size)
-    jobs = [(unit, model / f"{unit.stem}.o", OPTIMIZE) for unit in units]
+    units = _units(model)
+    jobs = [(unit, model / f"{unit.stem}.o", optimize) for unit, optimize in units]
     jobs.append((cocotb_main(), folder / "main.o", OPTIMIZE))
     if bare:
         jobs.append((BARE_MAIN, folder / "bare.o", OPTIMIZE))
     _compile(tools, jobs, model, trace)
-    objects = [str(model / f"{unit.stem}.o") for unit in units]
+    objects = [str(job[1]) for job in jobs if job[1].parent == model]
     libs = cocotb_libs()
     link = [tools.cxx, "-o", top, "main.o", *objects, str(runtime), "-pthread", "-rdynamic"]
     link += [f"-Wl,-rpath,{libs}", f"-L{libs}", "-lcocotbvpi_verilator"]
@@ -120,6 +121,27 @@ def _build(
         link = [tools.cxx, "-o", "bare", "bare.o", *objects, str(runtime), "-pthread"]
         _call(link, folder, environment)
     shutil.rmtree(model)
+
+
+def _units(model: Path) -> list[tuple[Path, str]]:
+    """Translation units of a model, and how to optimize them, the largest first.
+
+    Each unit costs about a second for its headers alone, so small files are joined; what runs only
+    once, before the first cycle, is not optimized.
+    """
+    units: list[tuple[Path, str]] = []
+    joined: dict[str, list[Path]] = {OPTIMIZE: [], "-O0": []}
+    for path in sorted(model.glob("*.cpp")):
+        optimize = "-O0" if "__Slow" in path.name else OPTIMIZE
+        if path.stat().st_size > JOIN_BYTES and optimize == OPTIMIZE:
+            units.append((path, optimize))
+        else:
+            joined[optimize].append(path)
+    for optimize, paths in joined.items():
+        whole = model / f"joined{optimize}.cpp"
+        whole.write_text("".join(f'#include "{path.name}"\n' for path in paths))
+        units.append((whole, optimize))
+    return sorted(units, key=lambda unit: (unit[1] == "-O0", -unit[0].stat().st_size))
 
 
 def _runtime(tools: Toolchain, trace: bool) -> Path:

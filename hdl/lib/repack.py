@@ -73,7 +73,7 @@ class Repack(wiring.Component):
         # The fill level counts units: without a mask only multiples of the unit occur.
         unit = math.gcd(in_lanes, lanes) if self.mask is None else 1
 
-        buffer = Signal(capacity * bits, reset_less=True)
+        buffer = Signal(capacity * bits)  # reset: lanes above the fill level must be 0
         fill = Signal(range(capacity // unit + 1))
         room = Signal()
         m.d.comb += room.eq(fill <= (capacity - in_lanes - lanes + unit) // unit)
