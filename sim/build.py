@@ -70,7 +70,11 @@ def build(
     )
     flags = [*VERILATOR_FLAGS, "--top-module", top, *(["--trace-vcd"] if trace else [])]
     parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, OPTIMIZE]), tools.versions]
-    parts += [BARE_MAIN.read_text() if bare else "", cocotb_main().read_text()]
+    parts += [
+        Path(__file__).read_text(),
+        BARE_MAIN.read_text() if bare else "",
+        cocotb_main().read_text(),
+    ]
     key = sha256("\0".join(parts).encode())[:24]
     folder = build_root() / "simulators" / key
     if (folder / top).exists():
