@@ -164,16 +164,16 @@ def generate_harness(harness: Harness) -> Design:
     top = _TOP_TEXT.format(
         top=TOP, ports=", ".join(ports), connections=", ".join(f".{n}({n})" for n in names)
     )
-    return Design(TOP, top + _without_initial(target.text()), harness.accelerator.files())
+    return Design(TOP, top + without_initial(target.text()), harness.accelerator.files())
 
 
-def _without_initial(verilog: str) -> str:
+def without_initial(verilog: str) -> str:
     """The design without initial values: registers then begin at random, and only reset counts."""
     return re.sub(r"^(\s*reg [^=;]*) = \d+'[a-z]+[0-9a-f]+;", r"\1;", verilog, flags=re.M)
 
 
-def port_names(verilog: str) -> list[str]:
+def port_names(verilog: str, top: str = TOP) -> list[str]:
     """Names of the top's ports, which are all that a test bench sees."""
-    header = re.search(rf"module {TOP} \((.*?)\);", verilog, re.S)
+    header = re.search(rf"module {top} \((.*?)\);", verilog, re.S)
     assert header is not None
     return re.findall(r"(\w+)(?:,|$)", header.group(1))
