@@ -1,12 +1,16 @@
 """Options as pydantic models, and their errors as :class:`BadInput`."""
 
 import difflib
+import json
 import typing
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model.ir.errors import BadInput
+
+Form = TypeVar("Form", bound="Options")
 
 
 class Options(BaseModel):
@@ -15,7 +19,24 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def bad_option(error: ValidationError, form: type[BaseModel], where: str) -> BadInput:
+def checked(form: type[Form], values: Mapping[str, Any], where: str) -> Form:
+    """``values`` (as read from TOML or JSON) as options of the class ``form``.
+
+    Raises BadInput for an unknown key or a wrong value; ``where`` leads the key's name in it.
+    """
+    try:
+        text = json.dumps(dict(values))  # JSON keeps exact types and lets an array be a tuple
+    except TypeError as error:
+        raise BadInput(
+            where or "recipe", str(error), "numbers, strings, arrays and tables", "correct it"
+        ) from error
+    try:
+        return form.model_validate_json(text)
+    except ValidationError as error:
+        raise _bad_option(error, form, where) from error
+
+
+def _bad_option(error: ValidationError, form: type[BaseModel], where: str) -> BadInput:
     """The first thing that pydantic found, as one BadInput with the key's full name."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]

@@ -8,9 +8,9 @@ is decorated with :func:`network`.
 import importlib
 import pkgutil
 
-from model.nets.registry import build, known, network
+from model.nets.registry import build, known, network, options
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["build", "known", "network"]
+__all__ = ["build", "known", "network", "options"]

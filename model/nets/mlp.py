@@ -22,7 +22,7 @@ class MLPOptions(Options):
         Share of the hidden activations dropped in training.
     """
 
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (64, 64, 64)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64, 64)
     batch_norm: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
 

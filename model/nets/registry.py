@@ -3,16 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from model.ir.errors import BadInput
-from model.options import bad_option
+from model.options import Options, checked
 
-_NETWORKS: dict[str, tuple[type[nn.Module], type[BaseModel]]] = {}
+_NETWORKS: dict[str, tuple[type[nn.Module], type[Options]]] = {}
 
 
-def network(name: str, options: type[BaseModel]) -> Callable[[type[nn.Module]], type[nn.Module]]:
+def network(name: str, options: type[Options]) -> Callable[[type[nn.Module]], type[nn.Module]]:
     """Make a class the network ``name``: built as ``cls(shape, classes, options)``."""
 
     def register(cls: type[nn.Module]) -> type[nn.Module]:
@@ -29,8 +28,20 @@ def known() -> list[str]:
     return sorted(_NETWORKS)
 
 
+def options(name: str, values: Mapping[str, Any], where: str) -> Options:
+    """The options of the network ``name``, checked; ``where`` leads the names of keys in messages.
+
+    Raises BadInput if the name or an option is unknown, or if an option has a wrong value.
+    """
+    if name not in _NETWORKS:
+        raise BadInput(
+            "network", repr(name), f"one of {', '.join(known())}", "choose a known network"
+        )
+    return checked(_NETWORKS[name][1], values, where)
+
+
 def build(
-    name: str, shape: tuple[int, ...], classes: int, options: Mapping[str, Any] | None = None
+    name: str, shape: tuple[int, ...], classes: int, values: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """A network by name, freshly initialised.
 
@@ -42,18 +53,10 @@ def build(
         Shape of a sample, channels last.
     classes : int
         Number of scores it gives.
-    options : mapping, optional
+    values : mapping, optional
         The network's own options.
 
-    Raises BadInput if the name or an option is unknown, or if an option has a wrong value.
+    Raises BadInput as :func:`options` does.
     """
-    if name not in _NETWORKS:
-        raise BadInput(
-            "network", repr(name), f"one of {', '.join(known())}", "choose a known network"
-        )
-    cls, form = _NETWORKS[name]
-    try:
-        checked = form.model_validate(dict(options or {}))
-    except ValidationError as error:
-        raise bad_option(error, form, f"options of network {name}") from error
-    return cls(shape, classes, checked)
+    form = options(name, values or {}, f"options of network {name}")
+    return _NETWORKS[name][0](shape, classes, form)
