@@ -96,18 +96,26 @@ class Recipe(Options):
 
     @property
     def hash(self) -> str:
-        """SHA-256 over what decides the trained network, defaults spelled out."""
+        """SHA-256 over what decides the trained network."""
         return self.digest(*TRAINED)
 
     def digest(self, *sections: str) -> str:
-        """SHA-256 over some sections, defaults spelled out."""
-        form = self.model_dump(mode="json", by_alias=True)
-        form["compress"]["options"] = self.compress.solver_options().model_dump(mode="json")
-        form["network"]["options"] = nets.options(
-            self.network.name, self.network.options, "network.options"
-        ).model_dump(mode="json")
-        text = json.dumps({key: form[key] for key in sections}, sort_keys=False)
+        """SHA-256 over some sections.
+
+        Values that equal their defaults are left out, so that an option which is added later does
+        not change the hash of the recipes before it.
+        """
+        form = _plain(self)
+        form["compress"]["options"] = _plain(self.compress.solver_options())
+        form["network"]["options"] = _plain(
+            nets.options(self.network.name, self.network.options, "network.options")
+        )
+        text = json.dumps({key: form.get(key) for key in sections})
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    return options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def load(path: str | Path, sets: Sequence[str] = ()) -> Recipe:

@@ -48,7 +48,7 @@ def _shrink(network: Network, nodes: dict[str, Node], name: str) -> bool:
     readers = _readers(nodes, name)
     if not isinstance(node.spec, LinearSpec) or readers is None:
         return False
-    constant = ~node.tensors["weight"].any(axis=1)
+    constant = ~_values(node).any(axis=1)
     keep = _columns_in_use(readers) & ~constant
     if not keep.any():
         keep[0] = True
@@ -68,7 +68,12 @@ def _shrink(network: Network, nodes: dict[str, Node], name: str) -> bool:
 
 
 def _columns_in_use(readers: list[Node]) -> np.ndarray:
-    return np.any([reader.tensors["weight"].any(axis=0) for reader in readers], axis=0)
+    return np.any([_values(reader).any(axis=0) for reader in readers], axis=0)
+
+
+def _values(node: Node) -> np.ndarray:
+    """The integers [out, in] that a layer's weight codes stand for."""
+    return node.spec.weight_format.decode(node.tensors["weight"])
 
 
 def _without_rows(node: Node, keep: np.ndarray) -> Node:
@@ -83,10 +88,9 @@ def _without_rows(node: Node, keep: np.ndarray) -> Node:
 def _without_columns(node: Node, keep: np.ndarray, values: np.ndarray) -> Node:
     """A reader without some inputs, whose constant values [in] go into its ``b``."""
     spec = node.spec
-    weight = node.tensors["weight"]
     m = node.tensors["m"] if spec.requantize.multiplies else 1
-    b = node.tensors["b"] + m * (spec.weight_format.decode(weight) @ values)
-    tensors = {**node.tensors, "weight": weight[:, keep], "b": b}
+    b = node.tensors["b"] + m * (_values(node) @ values)
+    tensors = {**node.tensors, "weight": node.tensors["weight"][:, keep], "b": b}
     return _rebuilt(node, replace(spec, in_features=int(keep.sum())), tensors)
 
 
