@@ -1,8 +1,8 @@
 """The planner: a mapping for a network under a budget.
 
 It minimises the cycles per frame of the slowest stage; among mappings with equal cycles it takes
-the one with fewest memory bits, and among those the one with fewest multipliers. The answer is the
-optimum over all foldings: for a given number of cycles each node has a Pareto front of (multipliers,
+the one with fewest memory bits, and among those the one with fewest multipliers. The answer is an
+optimum over all foldings: within a number of cycles each node has a Pareto front of (multipliers,
 memory bits), and the fronts of the nodes are merged one by one, dropping what is dominated or over
 the budget.
 """
