@@ -180,13 +180,6 @@ class Walk:
                 "an unsigned one",
                 "give the quantizer signed=False",
             )
-        if not value.relu and not format.signed and bool((value.real() < 0).any()):
-            raise BadInput(
-                value.name,
-                "an unsigned quantizer without ReLU, and negative outputs",
-                "a signed quantizer",
-                "give the quantizer signed=True, or add a ReLU",
-            )
         spec, tensors = requantize(
             value.name,
             common(value.gain, value.weight),
@@ -355,7 +348,7 @@ def _visit(
                 f"input {node.target}", "a second input", "one input", "pass one tensor to forward"
             )
         return Raw(flat=False)
-    applied = None if node.op == "output" else kind(graph, node)
+    applied = kind(graph, node)
     if applied is not None and applied not in _HANDLERS:
         raise BadInput(
             str(node.target) if node.op == "call_module" else node.name,
