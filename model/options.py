@@ -18,6 +18,16 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def plain(self) -> dict[str, Any]:
+        """The options as JSON data; values that equal their defaults are left out.
+
+        So what is hashed of them does not change when an option is added.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({json.dumps(self.plain())})"
+
 
 def checked(form: type[Form], values: Mapping[str, Any], where: str) -> Form:
     """``values`` (as read from TOML or JSON) as options of the class ``form``.
@@ -37,8 +47,12 @@ def checked(form: type[Form], values: Mapping[str, Any], where: str) -> Form:
 
 
 def _bad_option(error: ValidationError, form: type[BaseModel], where: str) -> BadInput:
-    """The first thing that pydantic found, as one BadInput with the key's full name."""
-    first = error.errors()[0]
+    """One of the things that pydantic found, as a BadInput with the key's full name.
+
+    An unknown key comes first: it often is why another key is missing.
+    """
+    found = error.errors()
+    first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
     path = [str(part) for part in first["loc"]]
     thing = ".".join([where, *path]) if where else ".".join(path)
     if first["type"] == "extra_forbidden":
@@ -51,7 +65,7 @@ def _bad_option(error: ValidationError, form: type[BaseModel], where: str) -> Ba
     if first["type"] == "missing":
         return BadInput(thing, "nothing", "a value", f"add the key {path[-1]!r}")
     message = first["msg"]
-    expected = message.removeprefix("Input should be ")
+    expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
     return BadInput(thing, repr(first["input"]), expected, f"correct {path[-1] if path else where}")
 
 

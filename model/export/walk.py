@@ -167,7 +167,7 @@ class Walk:
             )
         self.input = spec
         codes = golden.quantize(spec, self.samples.numpy())
-        return Stream(INPUT, value.flat or len(self.shape) == 1, format, scale, codes)
+        return Stream(INPUT, value.flat, format, scale, codes)
 
     def _close(self, value: Affine, format: UniformFormat | None, scale: float | None) -> Stream:
         if format is None or scale is None:
@@ -347,7 +347,7 @@ def _visit(
             raise BadInput(
                 f"input {node.target}", "a second input", "one input", "pass one tensor to forward"
             )
-        return Raw(flat=False)
+        return Raw(flat=len(walk.shape) == 1)
     applied = kind(graph, node)
     if applied is not None and applied not in _HANDLERS:
         raise BadInput(

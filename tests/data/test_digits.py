@@ -1,5 +1,4 @@
 import numpy as np
-
 from sklearn.datasets import load_digits
 
 from model import data
