@@ -70,12 +70,18 @@ def _bad_option(error: ValidationError, form: type[BaseModel], where: str) -> Ba
 
 
 def _names(form: Any, path: list[str]) -> list[str]:
-    """Field names of the model that ``path`` leads to from ``form``."""
+    """Keys of the options that ``path`` leads to from ``form``."""
     for part in path:
-        fields = getattr(form, "model_fields", {})
+        fields = _fields(form)
         if part not in fields:
             continue  # the key of a mapping or the place in a list
         form = fields[part].annotation
         inner = [arg for arg in typing.get_args(form) if hasattr(arg, "model_fields")]
         form = inner[0] if inner else form
-    return sorted(info.alias or name for name, info in getattr(form, "model_fields", {}).items())
+    return sorted(_fields(form))
+
+
+def _fields(form: Any) -> dict[str, Any]:
+    """Fields of an options class by the key that a file uses."""
+    fields = getattr(form, "model_fields", {})
+    return {info.alias or name: info for name, info in fields.items()}
