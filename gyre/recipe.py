@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from model import data, nets
 from model.compress import FormatOptions, TrainOptions, constraints, solver
@@ -72,6 +72,13 @@ class SimulateSection(Options):
 
     frames: Literal["all"] | int = "all"
 
+    @field_validator("frames", mode="before")
+    @classmethod
+    def _check_frames(cls, value: Any) -> Any:
+        if value != "all" and (type(value) is not int or value < 1):
+            raise ValueError('a count of at least 1, or "all"')
+        return value
+
 
 class Recipe(Options):
     """A whole recipe; field by field the sections of the file.
@@ -100,22 +107,17 @@ class Recipe(Options):
         return self.digest(*TRAINED)
 
     def digest(self, *sections: str) -> str:
-        """SHA-256 over some sections.
-
-        Values that equal their defaults are left out, so that an option which is added later does
-        not change the hash of the recipes before it.
-        """
-        form = _plain(self)
-        form["compress"]["options"] = _plain(self.compress.solver_options())
-        form["network"]["options"] = _plain(
-            nets.options(self.network.name, self.network.options, "network.options")
-        )
+        """SHA-256 over some sections; values that equal their defaults do not count."""
+        form = self.plain()
+        form["compress"] = {
+            "solver": self.compress.solver,
+            "options": self.compress.solver_options().plain(),
+            "layers": self.compress.layers,  # in the order of the file: it is that of projection
+        }
+        network = nets.options(self.network.name, self.network.options, "network.options")
+        form["network"]["options"] = network.plain()
         text = json.dumps({key: form.get(key) for key in sections})
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(options: Options) -> dict[str, Any]:
-    return options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def load(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
@@ -152,10 +154,6 @@ def load(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
             repr(recipe.data.name),
             f"one of {', '.join(data.known())}",
             "choose a known data set",
-        )
-    if isinstance(recipe.simulate.frames, int) and recipe.simulate.frames < 1:
-        raise BadInput(
-            "simulate.frames", recipe.simulate.frames, 'at least 1, or "all"', "correct it"
         )
     recipe.compress.constraints()
     recipe.digest(*TRAINED)  # reads the options of network and solver

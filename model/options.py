@@ -18,6 +18,16 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def plain(self) -> dict[str, Any]:
+        """The options as JSON data; values that equal their defaults are left out.
+
+        So what is hashed of them does not change when an option is added.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({json.dumps(self.plain())})"
+
 
 def checked(form: type[Form], values: Mapping[str, Any], where: str) -> Form:
     """``values`` (as read from TOML or JSON) as options of the class ``form``.
@@ -37,8 +47,12 @@ def checked(form: type[Form], values: Mapping[str, Any], where: str) -> Form:
 
 
 def _bad_option(error: ValidationError, form: type[BaseModel], where: str) -> BadInput:
-    """The first thing that pydantic found, as one BadInput with the key's full name."""
-    first = error.errors()[0]
+    """One of the things that pydantic found, as a BadInput with the key's full name.
+
+    An unknown key comes first: it often is why another key is missing.
+    """
+    found = error.errors()
+    first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
     path = [str(part) for part in first["loc"]]
     thing = ".".join([where, *path]) if where else ".".join(path)
     if first["type"] == "extra_forbidden":
@@ -51,17 +65,23 @@ def _bad_option(error: ValidationError, form: type[BaseModel], where: str) -> Ba
     if first["type"] == "missing":
         return BadInput(thing, "nothing", "a value", f"add the key {path[-1]!r}")
     message = first["msg"]
-    expected = message.removeprefix("Input should be ")
+    expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
     return BadInput(thing, repr(first["input"]), expected, f"correct {path[-1] if path else where}")
 
 
 def _names(form: Any, path: list[str]) -> list[str]:
-    """Field names of the model that ``path`` leads to from ``form``."""
+    """Keys of the options that ``path`` leads to from ``form``."""
     for part in path:
-        fields = getattr(form, "model_fields", {})
+        fields = _fields(form)
         if part not in fields:
             continue  # the key of a mapping or the place in a list
         form = fields[part].annotation
         inner = [arg for arg in typing.get_args(form) if hasattr(arg, "model_fields")]
         form = inner[0] if inner else form
-    return sorted(info.alias or name for name, info in getattr(form, "model_fields", {}).items())
+    return sorted(_fields(form))
+
+
+def _fields(form: Any) -> dict[str, Any]:
+    """Fields of an options class by the key that a file uses."""
+    fields = getattr(form, "model_fields", {})
+    return {info.alias or name: info for name, info in fields.items()}

@@ -23,7 +23,7 @@ from model.compress.constraints import Constraint, Levels
 from model.compress.quantizers import FormatOptions
 from model.compress.solver import check_layers, solver
 from model.compress.tracing import insert_quantizers
-from model.compress.training import TrainOptions, fit, real_samples
+from model.compress.training import TrainOptions, device, fit, real_samples
 from model.data import Dataset
 from model.options import Options
 
@@ -137,7 +137,7 @@ def admm(
     Raises BadInput for an unknown layer, weights that cannot be constrained, or a bad checkpoint.
     """
     facts = (dict(sorted((k, repr(v)) for k, v in layers.items())), formats, options)
-    pulled = copy.deepcopy(module)
+    pulled = copy.deepcopy(module).to(device())
     weights = check_layers(pulled, layers)
     pull = Pull(
         [(f"{name}.structure", weights[name], layers[name]) for name in layers]

@@ -71,8 +71,8 @@ def fit_scale(x: Tensor, span: IntRange) -> float:
         Range of the codes.
     """
     x = x.detach().double().flatten()
-    full = max(float(x.max()) / span.high, float(x.min()) / span.low if span.low else 0.0)
-    if not full > 0:
+    full = _full_scale(float(x.min()), float(x.max()), span)
+    if full <= 0:
         return 1.0
     best, least = full, math.inf
     for step in range(GRID, 0, -1):
@@ -186,5 +186,10 @@ def input_format(samples: Tensor, bits: int) -> tuple[UniformFormat, float]:
             "calibration samples", f"values from {low} to {high}", "finite values", "check the data"
         )
     format = UniformFormat(bits, low < 0)
-    span = format.codes
-    return format, max(high / span.high if span.high else 0.0, low / span.low if span.low else 0.0)
+    return format, _full_scale(low, high, format.codes)
+
+
+def _full_scale(low: float, high: float, span: IntRange) -> float:
+    """The smallest scale on which the codes of ``span`` reach from ``low`` to ``high``."""
+    up = high / span.high if span.high else 0.0
+    return max(up, low / span.low if span.low else 0.0)

@@ -46,7 +46,9 @@ def trace(module: nn.Module) -> fx.GraphModule:
 
 
 def kind(graph: fx.GraphModule, node: fx.Node) -> Any:
-    """What a node applies: a module's type, a function, or a method's name."""
+    """What a node applies: a module's type, a function, a method's name; None if nothing."""
+    if not node.op.startswith("call_"):
+        return None
     if node.op == "call_module":
         module = graph.get_submodule(node.target)
         return parametrize.type_before_parametrizations(module)
@@ -80,7 +82,7 @@ def insert_quantizers(
     for node in list(graph.graph.nodes):
         if node.op != "call_module" or kind(graph, node) not in MATRIX:
             continue
-        source = _source(graph, node.args[0])
+        source = _source(graph, node.all_input_nodes[0])
         if source.op == "placeholder":
             format, scale = input_format(samples, formats.input_bits)
             quantizer = ActivationQuantizer(format.bits, format.signed, scale)
@@ -107,7 +109,7 @@ def insert_quantizers(
 def _source(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
     """The node whose values reach this one unchanged."""
     while kind(graph, node) in PASSING:
-        node = node.args[0]
+        node = node.all_input_nodes[0]
     return node
 
 

@@ -210,7 +210,7 @@ def _epoch(
     with torch.random.fork_rng():
         torch.manual_seed((seed << 20) + epoch)
         order = torch.randperm(len(train.labels)).to(train.labels.device)
-        batches = order.split(options.batch)
+        batches = [part for part in order.split(options.batch) if len(part) > 1 or len(order) == 1]
         for step, index in enumerate(batches):
             rate = _rate(options, epoch + step / len(batches))
             for group in optimizer.param_groups:

@@ -85,7 +85,8 @@ def output_requantize(
 
     With one positive gain the accumulator plus bias is the code where it always fits (``acc`` is
     its range), or is shifted so that the ``outputs`` of the calibration [frames, channels] keep a
-    headroom of 2. Otherwise m per channel brings the channels to one scale with that headroom.
+    headroom of 2. Otherwise m per channel brings the channels to one scale, with that headroom and
+    no finer than m can express.
     """
     largest = max(float(outputs.abs().max()), float(offset.abs().max()), 1e-30) * HEADROOM
     span = OUTPUT_FORMAT.codes
@@ -96,7 +97,8 @@ def output_requantize(
         if total.low < span.low or total.high > span.high:
             scale *= 2.0 ** max(0, math.ceil(math.log2(largest / (scale * span.high))))
     else:
-        scale = largest / span.high
+        m_max = 2 ** (multiplier_bits - 1) - 1
+        scale = max(largest / span.high, float(gain.abs().max()) / m_max)
     spec, tensors = requantize(name, gain, offset, OUTPUT_FORMAT, scale, multiplier_bits)
     return spec, scale, tensors
 

@@ -22,7 +22,7 @@ def linear(walk: Walk, name: str, module: nn.Linear, node: fx.Node, value: Value
     if not source.flat or size != module.in_features:
         raise BadInput(
             str(node.target),
-            f"a frame of shape {tuple(source.codes.shape[1:])}",
+            f"{size} features" if source.flat else f"a frame of shape {walk.shape}",
             f"{module.in_features} features on one axis",
             "flatten before the layer, or correct its size",
         )

@@ -167,7 +167,7 @@ class Walk:
             )
         self.input = spec
         codes = golden.quantize(spec, self.samples.numpy())
-        return Stream(INPUT, value.flat or len(self.shape) == 1, format, scale, codes)
+        return Stream(INPUT, value.flat, format, scale, codes)
 
     def _close(self, value: Affine, format: UniformFormat | None, scale: float | None) -> Stream:
         if format is None or scale is None:
@@ -179,13 +179,6 @@ class Walk:
                 "a signed quantizer after ReLU",
                 "an unsigned one",
                 "give the quantizer signed=False",
-            )
-        if not value.relu and not format.signed and bool((value.real() < 0).any()):
-            raise BadInput(
-                value.name,
-                "an unsigned quantizer without ReLU, and negative outputs",
-                "a signed quantizer",
-                "give the quantizer signed=True, or add a ReLU",
             )
         spec, tensors = requantize(
             value.name,
@@ -354,8 +347,8 @@ def _visit(
             raise BadInput(
                 f"input {node.target}", "a second input", "one input", "pass one tensor to forward"
             )
-        return Raw(flat=False)
-    applied = None if node.op == "output" else kind(graph, node)
+        return Raw(flat=len(walk.shape) == 1)
+    applied = kind(graph, node)
     if applied is not None and applied not in _HANDLERS:
         raise BadInput(
             str(node.target) if node.op == "call_module" else node.name,
