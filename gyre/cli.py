@@ -83,11 +83,14 @@ def compress(
     sets: SetOption = None,
     out: OutOption = None,
     retrain: RetrainOption = False,
+    keep: Annotated[bool, typer.Option("--keep", help="put the network into the zoo")] = False,
 ) -> None:
     """Train the float network and compress it."""
     flow = _flow(recipe, sets, out, retrain)
-    network = flow.compress()
+    network = flow.trained.network
     _console().print(f"weights    {flow.trained.weights:,} -> {network.weights():,}")
+    if keep:
+        _console().print(f"kept       {flow.keep()}")
 
 
 @app.command()

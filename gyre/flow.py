@@ -106,9 +106,21 @@ class Flow:
 
         return Trained(network, weights, accuracy, "trained by this recipe")
 
-    def compress(self) -> Network:
-        """Train and compress."""
-        return self.trained.network
+    def keep(self) -> Path:
+        """Put the network, trained or resumed, into the zoo; returns its folder."""
+        trained = self._train()
+        accuracy = trained.accuracy()
+        network = trained.network
+        accuracy["golden"] = training.golden_accuracy(network, self.dataset.test)
+        return zoo.write_entry(
+            ZOO,
+            self.recipe,
+            self.dataset,
+            network,
+            weights=trained.weights,
+            accuracy=accuracy,
+            command=f"gyre compress recipes/{self.recipe.name}.toml --retrain --keep",
+        )
 
     def export(self) -> Path:
         """Write the integer network and return its folder."""
@@ -199,7 +211,7 @@ class ZooFlow(Flow):
 
     def __init__(self, folder: Path, out: Path | None = None, *, say: Say = lambda text: None):
         network, origin = zoo.read_entry(folder)
-        super().__init__(zoo.recipe_of(origin, network.name), out, say=say)
+        super().__init__(zoo.recipe_of(origin), out, say=say)
         if self.dataset.hash != origin.data:
             raise BadInput(
                 f"{folder}: data set {origin.data_name}",

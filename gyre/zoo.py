@@ -3,7 +3,8 @@
 ::
 
     zoo/<name>/network/       the integer network, with its checksums
-    zoo/<name>/origin.json    the hashes of recipe and data, accuracies, versions, the command
+    zoo/<name>/origin.json    recipe, hashes of recipe and data, accuracies, versions, the command
+    zoo/<name>/SHA256SUMS     checksum of the origin
 """
 
 import json
@@ -15,8 +16,10 @@ import torch
 
 from gyre.recipe import Recipe
 from model.data import Dataset
+from model.ir.checksums import read_verified, write_sums
 from model.ir.errors import BadInput
 from model.ir.network import Network
+from model.options import checked
 
 ORIGIN = "origin.json"
 NETWORK = "network"
@@ -38,6 +41,8 @@ class Origin:
         Weights of the uncompressed network.
     accuracy : dict of str to float
         ``float``, ``compressed`` and ``golden``: shares of the test split, when it was made.
+    form : dict
+        The whole recipe, as it was when the network was made.
     torch : str
         Version of torch that trained it.
     command : str
@@ -51,6 +56,7 @@ class Origin:
     seed: int
     weights: int
     accuracy: dict[str, float]
+    form: dict[str, Any]
     torch: str
     command: str
 
@@ -75,11 +81,13 @@ def write_entry(
         seed=recipe.seed,
         weights=weights,
         accuracy=accuracy,
+        form=recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
         torch=torch.__version__,
         command=command,
     )
     network.save(folder / NETWORK)
     (folder / ORIGIN).write_text(json.dumps(asdict(origin), indent=1) + "\n")
+    write_sums(folder, [ORIGIN])
     return folder
 
 
@@ -88,9 +96,11 @@ def read_entry(folder: Path) -> tuple[Network, Origin]:
     path = folder / ORIGIN
     remedy = "restore the folder from the repository, or train with --retrain"
     try:
-        form: Any = json.loads(path.read_bytes())
+        form: Any = json.loads(read_verified(folder, [ORIGIN], remedy)[ORIGIN])
         origin = Origin(**form)
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
+        if isinstance(error, BadInput):
+            raise
         raise BadInput(str(path), f"unreadable ({error})", "an origin file", remedy) from error
     network = Network.load(folder / NETWORK)
     if network.hash() != origin.network:
@@ -112,3 +122,8 @@ def find_in_zoo(zoo: Path, recipe: Recipe, dataset: Dataset) -> tuple[Network, O
     return (
         (network, origin) if (origin.recipe, origin.data) == (recipe.hash, dataset.hash) else None
     )
+
+
+def recipe_of(origin: Origin) -> Recipe:
+    """The recipe that a network of the zoo was made by."""
+    return checked(Recipe, origin.form, "origin")
