@@ -41,7 +41,8 @@ class StageCost:
     multipliers : tuple of (count, bits, bits)
         Multipliers with the widths of their operands, those of the requantizers included.
     weight_bits, parameter_bits, buffer_bits : int
-        Memory bits for weights, for requantization parameters and indices, and for activations.
+        Bits in memories for weights, for requantization parameters and indices, for activations;
+        registers are not counted.
     """
 
     cycles: int

@@ -73,6 +73,11 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         rows = range(1, self.rows + 1)
         return next(d for d in rows if self.rows % d == 0 and self.rows <= d * steps)
 
+    def fits(self, layer: LinearSpec) -> bool:
+        """Whether the columns divide the layer, or one of the formats has a zero to pad with."""
+        padded = layer.in_features % self.cols != 0
+        return not padded or layer.in_format.has_zero or layer.weight_format.has_zero
+
     def check(self, node: Node, lanes: int) -> None:
         layer = node.spec
         if not isinstance(layer, LinearSpec) or layer.arithmetic.kind != "exact":
@@ -89,8 +94,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
                 f"a divisor of the {self.rows} rows of its PE array",
                 "plan again",
             )
-        padded = layer.in_features % self.cols != 0
-        if padded and not (layer.in_format.has_zero or layer.weight_format.has_zero):
+        if not self.fits(layer):
             raise BadInput(
                 f"mapping: columns of the PE array of {node.name}",
                 self.cols,
@@ -130,8 +134,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             multipliers=tuple(multipliers),
             weight_bits=folds * steps * self.rows * self.cols * weight,
             parameter_bits=folds * self.rows * requantize.channel_bits() + requantize.layer_bits(),
-            buffer_bits=2 * steps * self.cols * activation
-            + (2 * (in_lanes + self.cols) * activation if repacked else 0),
+            buffer_bits=2 * steps * self.cols * activation,
         )
 
 

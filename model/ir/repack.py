@@ -10,9 +10,7 @@ def repack_latency(masked: bool) -> int:
     return 3 if masked else 1
 
 
-def repack_cost(
-    in_length: int, length: int, in_lanes: int, lanes: int, bits: int, masked: bool
-) -> StageCost:
+def repack_cost(in_length: int, length: int, in_lanes: int, lanes: int, masked: bool) -> StageCost:
     """Cost of repacking frames of ``in_length`` codes, of which ``length`` stay.
 
     One beat enters and one leaves in a cycle, so the rate is that of the busier side; the latency
@@ -27,5 +25,4 @@ def repack_cost(
         output_beats=beats,
         latency=max(in_beats, beats) + repack_latency(masked),
         parameter_bits=in_beats * in_lanes if masked else 0,
-        buffer_bits=2 * (in_lanes + lanes) * bits,
     )

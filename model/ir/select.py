@@ -77,6 +77,4 @@ class SelectSpec(LayerSpec, kind="select"):
         """Any number of lanes will do."""
 
     def stage_cost(self, in_lanes: int, lanes: int) -> "StageCost":
-        return repack_cost(
-            self.in_features, self.out_features, in_lanes, lanes, self.format.bits, masked=True
-        )
+        return repack_cost(self.in_features, self.out_features, in_lanes, lanes, masked=True)

@@ -1,0 +1,222 @@
+"""From a recipe to the verdict; each step keeps what it makes under the output folder.
+
+::
+
+    <out>/network/       the integer network
+    <out>/verilog/       the package: Verilog, .hex files, manifest, checksums
+    <out>/report.json    the report of the last run
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gyre import training, zoo
+from gyre.recipe import Recipe
+from gyre.report import make_report, write_report
+from hdl.accelerator import Accelerator
+from hdl.package import read_package, write_package
+from hdl.verilog import generate_accelerator
+from model import data, golden
+from model.data import Dataset
+from model.ir.errors import BadInput
+from model.ir.network import Network
+from model.ir.planner import Budget, plan
+from sim.build import build_root
+from sim.verify import Verdict, verify
+
+ZOO = Path(__file__).resolve().parent.parent / "zoo"
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Trained:
+    """A network and where it comes from.
+
+    ``accuracy`` holds the fractions of the test split for ``float`` and ``compressed``: measured
+    now, or recorded when the network of the zoo was trained.
+    """
+
+    network: Network
+    weights: int
+    accuracy: Callable[[], dict[str, float]]
+    source: str
+
+
+class Flow:
+    """The steps of one recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : Path, optional
+        Folder of the results; ``build/<recipe name>`` by default.
+    retrain : bool
+        Train anew although the zoo has the network.
+    say : callable
+        Told, in a line, what each step did.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path | None = None,
+        *,
+        retrain: bool = False,
+        say: Say = lambda text: None,
+    ) -> None:
+        self.recipe, self.retrain, self.say = recipe, retrain, say
+        self.out = out if out is not None else build_root() / recipe.name
+        self.seconds: dict[str, float] = {}
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The recipe's data set."""
+        return data.load(self.recipe.data.name)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The network: from the zoo if recipe and data match, else trained (or resumed)."""
+        begin = time.perf_counter()
+        found = None if self.retrain else zoo.find_in_zoo(ZOO, self.recipe, self.dataset)
+        trained = self._train() if found is None else from_zoo(*found)
+        self.say(f"network    {trained.source}")
+        self.seconds["train"] = time.perf_counter() - begin
+        return trained
+
+    def _train(self) -> Trained:
+        recipe, dataset, folder = self.recipe, self.dataset, build_root() / "trained"
+        if self.retrain:
+            shutil.rmtree(folder, ignore_errors=True)
+        module = training.train_float(recipe, dataset, folder)
+        weights = training.float_weights(module)
+        compressed = training.compress(recipe, dataset, module, folder)
+        network = training.export_network(recipe, dataset, compressed, folder)
+
+        def accuracy() -> dict[str, float]:
+            measured = training.accuracies(module, compressed, network, dataset.test)
+            return {key: measured[key] for key in ("float", "compressed")}
+
+        return Trained(network, weights, accuracy, "trained by this recipe")
+
+    def keep(self) -> Path:
+        """Put the network, trained or resumed, into the zoo; returns its folder."""
+        trained = self._train()
+        accuracy = trained.accuracy()
+        network = trained.network
+        accuracy["golden"] = training.golden_accuracy(network, self.dataset.test)
+        return zoo.write_entry(
+            ZOO,
+            self.recipe,
+            self.dataset,
+            network,
+            weights=trained.weights,
+            accuracy=accuracy,
+            command=f"gyre compress recipes/{self.recipe.name}.toml --retrain --keep",
+        )
+
+    def export(self) -> Path:
+        """Write the integer network and return its folder."""
+        folder = self.out / "network"
+        self.trained.network.save(folder)
+        self.say(f"export     {folder}")
+        return folder
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """The accelerator of the network under the planned mapping."""
+        network = self.trained.network
+        mapping = self.recipe.mapping
+        budget = Budget(mapping.multipliers, mapping.memory_bits)
+        return Accelerator(network, plan(network, budget))
+
+    def verilog(self) -> Path:
+        """Write the package and return its folder."""
+        accelerator = self.accelerator
+        begin = time.perf_counter()
+        folder = self.out / "verilog"
+        write_package(accelerator, generate_accelerator(accelerator), folder)
+        self.seconds["verilog"] = time.perf_counter() - begin
+        self.say(f"verilog    {folder}")
+        return folder
+
+    def simulate(self) -> tuple[Verdict, dict[str, Any]]:
+        """Run the test frames through the package in RTL; returns the verdict and the report."""
+        self.export()
+        design, _ = read_package(self.verilog())
+        begin = time.perf_counter()
+        split = self.dataset.test
+        frames = len(split) if self.recipe.simulate.frames == "all" else self.recipe.simulate.frames
+        if frames > len(split):
+            raise BadInput(
+                "simulate.frames",
+                frames,
+                f"at most the {len(split)} test samples of {self.dataset.name}",
+                'give fewer, or "all"',
+            )
+        codes = golden.quantize(self.trained.network.input, split.real()[:frames])
+        verdict = verify(
+            self.accelerator, codes, files=design.files, seed=self.recipe.seed, progress=self.say
+        )
+        self.seconds["build"] = verdict.build_seconds
+        self.seconds["simulate"] = time.perf_counter() - begin - verdict.build_seconds
+        labels = torch.from_numpy(split.labels[:frames].copy())
+
+        def right(outputs: torch.Tensor) -> float:
+            return float((golden.predict(outputs) == labels).double().mean())
+
+        accuracy = self.trained.accuracy() | {
+            "golden": right(verdict.expected),
+            "rtl": right(verdict.result.outputs),
+        }
+        report = make_report(
+            name=self.recipe.name,
+            seed=self.recipe.seed,
+            dataset={
+                "name": self.dataset.name,
+                "train": len(self.dataset.train),
+                "validation": len(self.dataset.validation),
+                "test": len(split),
+            },
+            accelerator=self.accelerator,
+            weights=self.trained.weights,
+            accuracy=accuracy,
+            source=self.trained.source,
+            verdict=verdict,
+            seconds=self.seconds,
+        )
+        write_report(self.out, report)
+        return verdict, report
+
+
+def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
+    """A network of the zoo, with the accuracies that were recorded when it was trained."""
+    return Trained(
+        network,
+        origin.weights,
+        lambda: {key: origin.accuracy[key] for key in ("float", "compressed")},
+        "from the zoo: recipe and data match (--retrain trains it anew)",
+    )
+
+
+class ZooFlow(Flow):
+    """The flow of a network that is kept in the zoo, with no recipe at hand."""
+
+    def __init__(self, folder: Path, out: Path | None = None, *, say: Say = lambda text: None):
+        network, origin = zoo.read_entry(folder)
+        super().__init__(zoo.recipe_of(origin), out, say=say)
+        if self.dataset.hash != origin.data:
+            raise BadInput(
+                f"{folder}: data set {origin.data_name}",
+                f"other contents ({self.dataset.hash[:12]})",
+                f"those it was trained with ({origin.data[:12]})",
+                "restore the data set",
+            )
+        self.__dict__["trained"] = from_zoo(network, origin)

@@ -1,0 +1,123 @@
+"""The steps from a recipe to its network: float training, compression, export.
+
+Each step keeps what it makes in a folder named by the hash of everything that decides it, so a
+second run reads it, an interrupted run resumes, and a changed recipe makes a new folder:
+
+::
+
+    <build>/float-<hash>/              checkpoint of the float network
+    <build>/compress-<hash>/           checkpoints of the solver
+    <build>/export-<hash>/network/     the integer network
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import model
+from gyre.recipe import Recipe
+from model import golden, nets
+from model.compress import fit, solver
+from model.compress.training import accuracy, real_samples
+from model.data import Dataset, Split
+from model.export import check_supported, export
+from model.ir.network import Network
+
+CALIBRATION_FRAMES = 2048
+HASH_DIGITS = 16
+
+
+def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
+    """The recipe's network, freshly initialised from its seed.
+
+    Raises BadInput, before any training, if the network holds layers that export refuses.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        module = nets.build(
+            recipe.network.name, dataset.shape, dataset.classes, recipe.network.options
+        )
+    check_supported(module, real_samples(dataset.train, 16))
+    return module
+
+
+def train_float(recipe: Recipe, dataset: Dataset, build: Path) -> nn.Module:
+    """The trained float network (evaluation mode), read from ``build`` if it is there."""
+    key = _key(recipe.digest("seed", "data", "network", "float"), dataset)
+    return fit(
+        float_network(recipe, dataset),
+        dataset,
+        recipe.float_,
+        seed=recipe.seed,
+        title="float",
+        folder=build / f"float-{key}",
+        facts=key,
+    )
+
+
+def compress(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -> nn.Module:
+    """The compressed network with quantizers, of the trained float network ``module``."""
+    function, _ = solver.find(recipe.compress.solver)
+    key = _key(recipe.hash, dataset)
+    return function(
+        module,
+        dataset,
+        recipe.compress.constraints(),
+        recipe.format,
+        recipe.compress.solver_options(),
+        seed=recipe.seed,
+        folder=build / f"compress-{key}",
+    )
+
+
+def export_network(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -> Network:
+    """The integer network of the compressed network ``module``, saved under ``build``.
+
+    Its key covers Gyre's own export code too, which may change what comes out.
+    """
+    key = _key(recipe.hash + _sources("ir", "golden", "export", "compress"), dataset)
+    folder = build / f"export-{key}" / "network"
+    if folder.exists():
+        return Network.load(folder)
+    samples = real_samples(dataset.train, CALIBRATION_FRAMES)
+    network = export(module, samples[:1], samples, name=recipe.name, **recipe.format.model_dump())
+    network.save(folder)
+    return network
+
+
+def golden_accuracy(network: Network, split: Split) -> float:
+    """Share of the split's samples that the golden model classifies rightly."""
+    outputs = golden.run(network, golden.quantize(network.input, split.real()))
+    return float((golden.predict(outputs).numpy() == split.labels).mean())
+
+
+def accuracies(
+    float_module: nn.Module, compressed: nn.Module, network: Network, split: Split
+) -> dict[str, float]:
+    """Accuracy of the three forms of one network, under the keys of the report."""
+    return {
+        "float": accuracy(float_module, split),
+        "compressed": accuracy(compressed, split),
+        "golden": golden_accuracy(network, split),
+    }
+
+
+def float_weights(module: nn.Module) -> int:
+    """Weights of the uncompressed network: no biases, no batch normalization."""
+    return sum(p.numel() for p in module.parameters() if p.ndim > 1)
+
+
+def _key(text: str, dataset: Dataset) -> str:
+    return hashlib.sha256(f"{text} {dataset.hash}".encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _sources(*packages: str) -> str:
+    """SHA-256 over the source files of some packages of ``model``."""
+    digest = hashlib.sha256()
+    root = Path(model.__path__[0])
+    for package in packages:
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""The package of a generated accelerator: Verilog, .hex files, a manifest, and their checksums.
+
+::
+
+    accelerator.v     the design: synthesizable Verilog, one file
+    <node>_*.hex      contents of its memories, read by name from the tool's working folder
+    manifest.json     ports, formats, scales, frame order, mapping, expected cycles, file list
+    SHA256SUMS        over all of these
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from hdl.accelerator import Accelerator
+from hdl.verilog import Design
+from model.ir.checksums import NAME as SUMS
+from model.ir.checksums import read_verified, write_sums
+from model.ir.errors import BadInput
+
+MANIFEST = "manifest.json"
+SOURCE = "accelerator.v"
+_REMEDY = "generate the package again"
+_HEX = re.compile(r"[a-z][a-z0-9_]*\.hex")
+
+
+def manifest(accelerator: Accelerator, design: Design) -> dict[str, Any]:
+    """What a user of the package needs to know, as plain data."""
+    network, mapping = accelerator.network, accelerator.mapping
+    costs = [cost for _, cost in mapping.costs(network)]
+    ports = {"clk": {"direction": "input", "bits": 1}, "rst": {"direction": "input", "bits": 1}}
+    for path, member, value in accelerator.signature.flatten(accelerator):
+        ports["__".join(str(part) for part in path)] = {
+            "direction": "input" if member.flow == wiring.In else "output",
+            "bits": len(value.as_value() if hasattr(value, "as_value") else value),
+        }
+
+    def stream(edge: str, scale: float) -> dict[str, Any]:
+        return {
+            "edge": edge,
+            "shape": list(network.shape(edge)),
+            "order": "row-major, channels last; lane 0 in the lowest bits of the payload",
+            "format": network.format(edge).to_json(),
+            "scale": scale,
+            "lanes": mapping.lanes(network, edge),
+            "beats_per_frame": mapping.beats(network, edge),
+            "payload": "codes, then first (1 bit), then last (1 bit) at the top",
+        }
+
+    return {
+        "generator": f"gyre {metadata.version('gyre')}" if _installed() else "gyre",
+        "top": design.top,
+        "network": {"name": network.name, "sha256": network.hash()},
+        "clock": "clk, rising edge; rst is synchronous, active high",
+        "ports": ports,
+        "input": stream(network.input.name, network.input.scale),
+        "output": stream(network.output.name, network.output.scale),
+        "cycles_per_frame": max(cost.cycles for cost in costs),
+        "latency_cycles_bound": sum(cost.latency for cost in costs),
+        "mapping": mapping.to_json(),
+        "files": sorted(design.files),
+    }
+
+
+def _installed() -> bool:
+    try:
+        metadata.version("gyre")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def write_package(accelerator: Accelerator, design: Design, folder: Path) -> None:
+    """Write the package into ``folder``, all or nothing, over a package that is there already."""
+    files = {SOURCE: design.verilog, **design.files}
+    files[MANIFEST] = json.dumps(manifest(accelerator, design), indent=1) + "\n"
+    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+        raise BadInput(
+            str(folder),
+            "a folder that holds something else",
+            "a new, an empty or a package folder",
+            "choose another folder with --out",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".package-") as scratch:
+        part = Path(scratch) / "package"
+        part.mkdir()
+        for name, text in files.items():
+            (part / name).write_text(text)
+        write_sums(part, list(files))
+        if folder.exists():
+            for name in [*read_names(folder), SOURCE, MANIFEST, SUMS]:
+                (folder / name).unlink(missing_ok=True)
+        folder.mkdir(exist_ok=True)
+        for path in part.iterdir():
+            shutil.move(path, folder / path.name)
+
+
+def read_names(folder: Path) -> list[str]:
+    """Names of the .hex files that the manifest lists: plain names, confined to the folder."""
+    try:
+        names = json.loads((folder / MANIFEST).read_bytes())["files"]
+    except OSError as error:
+        raise BadInput(
+            str(folder / MANIFEST), error.strerror, "a package's manifest", _REMEDY
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            str(folder / MANIFEST), f"unreadable data ({error})", "a manifest", _REMEDY
+        ) from error
+    bad = [n for n in names if not isinstance(n, str) or not _HEX.fullmatch(n)]
+    if bad:
+        raise BadInput(f"{folder / MANIFEST}: files", bad[0], "plain .hex file names", _REMEDY)
+    return list(names)
+
+
+def read_package(folder: Path) -> tuple[Design, dict[str, Any]]:
+    """The design and the manifest of a package, once every checksum agrees."""
+    names = read_names(folder)
+    files = read_verified(folder, [SOURCE, MANIFEST, *names], _REMEDY)
+    read = json.loads(files[MANIFEST])
+    texts = {name: files[name].decode() for name in names}
+    return Design(read["top"], files[SOURCE].decode(), texts), read

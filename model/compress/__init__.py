@@ -1,0 +1,17 @@
+"""Compression: constraints, solvers, fake quantization and the training loop.
+
+Every module of this package is imported here, so a new solver is one new file whose function is
+decorated with :func:`model.compress.solver.solver`.
+"""
+
+import importlib
+import pkgutil
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+from model.compress.admm import ADMMOptions, admm  # noqa: E402
+from model.compress.quantizers import FormatOptions  # noqa: E402
+from model.compress.training import TrainOptions, accuracy, fit  # noqa: E402
+
+__all__ = ["ADMMOptions", "FormatOptions", "TrainOptions", "accuracy", "admm", "fit"]

@@ -1,0 +1,209 @@
+"""ADMM: training that is drawn towards a constraint, then held to it.
+
+The loss f is trained with two pairs of auxiliary variables for each layer, one for the structure
+and one for the levels,
+
+    L = f(W) + rho/2 |W - Z + U|^2 + rho/2 |W - Y + V|^2 ,
+
+where every few epochs ``Z = project_structure(W + U)``, ``U += W - Z`` and likewise for Y and V,
+and rho grows. Then W is projected, its structure is frozen, and it is retrained with all weights
+and activations quantized. Sources: S. Boyd et al., Distributed Optimization and Statistical
+Learning via ADMM, 2011; for networks, the SOT-MRAM engine of arXiv 1912.05416.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from model.compress.constraints import Constraint, Levels
+from model.compress.quantizers import FormatOptions
+from model.compress.solver import check_layers, solver
+from model.compress.tracing import insert_quantizers
+from model.compress.training import TrainOptions, device, fit, real_samples
+from model.data import Dataset
+from model.options import Options
+
+CALIBRATION_FRAMES = 2048
+
+
+class ADMMOptions(Options):
+    """Options of :func:`admm`.
+
+    Parameters
+    ----------
+    train : TrainOptions
+        The training under the penalty.
+    retrain : TrainOptions
+        The training with frozen structure and quantized numbers.
+    rho, growth : float
+        The penalty's weight at the start, and its factor at each update of Z, U, Y and V.
+    interval : int
+        Epochs between updates.
+    """
+
+    train: TrainOptions = TrainOptions(epochs=12)
+    retrain: TrainOptions = TrainOptions(epochs=12)
+    rho: float = Field(default=1e-3, gt=0)
+    growth: float = Field(default=1.3, ge=1)
+    interval: int = Field(default=3, ge=1)
+
+
+class Pull:
+    """The auxiliary variables: pairs (target, dual) of several weights, and the penalty.
+
+    Parameters
+    ----------
+    pairs : list of (name, weight, constraint)
+        Each weight is drawn towards its constraint; a weight may stand in several pairs.
+    options : ADMMOptions
+        rho, its growth and the interval.
+    """
+
+    def __init__(self, pairs: list[tuple[str, Tensor, Constraint]], options: ADMMOptions) -> None:
+        self.options = options
+        self.pairs = pairs
+        self.targets = [constraint.project(w.detach()).clone() for _, w, constraint in pairs]
+        self.duals = [torch.zeros_like(w, requires_grad=False) for _, w, _ in pairs]
+        self.rho = torch.tensor(options.rho, dtype=torch.float64)
+
+    def penalty(self) -> Tensor:
+        rho = float(self.rho)
+        parts = [
+            (w - target + dual).square().sum()
+            for (_, w, _), target, dual in zip(self.pairs, self.targets, self.duals, strict=True)
+        ]
+        return 0.5 * rho * torch.stack(parts).sum()
+
+    @torch.no_grad()
+    def after_epoch(self, done: int) -> None:
+        if done % self.options.interval:
+            return
+        for (_, w, constraint), target, dual in zip(
+            self.pairs, self.targets, self.duals, strict=True
+        ):
+            target.copy_(constraint.project(w + dual))
+            dual.add_(w - target)
+        self.rho.mul_(self.options.growth)
+
+    @torch.no_grad()
+    def distance(self) -> float:
+        """Relative distance of the weights from their constraints, 0 when all hold."""
+        gaps = [(w - c.project(w)).square().sum() for _, w, c in self.pairs]
+        norms = [w.square().sum() for _, w, _ in self.pairs]
+        return float((torch.stack(gaps).sum() / torch.stack(norms).sum()).sqrt())
+
+    def state(self) -> dict[str, Tensor]:
+        named = {"rho": self.rho}
+        for (name, _, _), target, dual in zip(self.pairs, self.targets, self.duals, strict=True):
+            named |= {f"{name}.target": target, f"{name}.dual": dual}
+        return named
+
+
+@solver("admm", ADMMOptions)
+def admm(
+    module: nn.Module,
+    data: Dataset,
+    layers: Mapping[str, Constraint],
+    formats: FormatOptions,
+    options: ADMMOptions,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+) -> nn.Module:
+    """Compress a trained network: structure by layer, low-bit weights and activations everywhere.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A trained plain network; it stays as it is, and is the teacher if distillation is asked for.
+    data : Dataset
+        Training samples train, validation samples are shown.
+    layers : mapping of str to Constraint
+        Layer name to the structure of its weight.
+    formats : FormatOptions
+        Bits of input, weights and activations.
+    options : ADMMOptions
+        Both trainings and the penalty.
+    seed : int
+        Of everything random.
+    folder : Path, optional
+        Where checkpoints are kept, for resumption.
+
+    Returns a network with fake quantizers, which :func:`model.export.export` turns into integers.
+    Raises BadInput for an unknown layer, weights that cannot be constrained, or a bad checkpoint.
+    """
+    facts = (dict(sorted((k, repr(v)) for k, v in layers.items())), formats, options)
+    pulled = copy.deepcopy(module).to(device())
+    weights = check_layers(pulled, layers)
+    pull = Pull(
+        [(f"{name}.structure", weights[name], layers[name]) for name in layers]
+        + [
+            (f"{name}.levels", weight, Levels(formats.weight_bits, formats.weights_per))
+            for name, weight in weights.items()
+        ],
+        options,
+    )
+    fit(
+        pulled,
+        data,
+        options.train,
+        seed=seed,
+        title="admm",
+        folder=None if folder is None else folder / "admm",
+        teacher=module,
+        regularizer=pull,
+        facts=facts,
+    )
+    return retrain(
+        pulled,
+        data,
+        layers,
+        formats,
+        options.retrain,
+        teacher=module,
+        seed=seed + 1,
+        folder=folder,
+        facts=facts,
+    )
+
+
+def retrain(
+    module: nn.Module,
+    data: Dataset,
+    layers: Mapping[str, Constraint],
+    formats: FormatOptions,
+    options: TrainOptions,
+    *,
+    teacher: nn.Module | None,
+    seed: int,
+    folder: Path | None,
+    facts: object = None,
+) -> nn.Module:
+    """Project the weights of ``module`` in place, freeze their structure, quantize, train.
+
+    The last step of every solver; arguments as for :func:`admm`.
+    """
+    module.cpu()
+    frozen: dict[str, Constraint] = {}
+    for name, weight in check_layers(module, layers).items():
+        if name in layers:
+            with torch.no_grad():
+                frozen[name] = layers[name].freeze(weight)
+                weight.copy_(layers[name].project(weight))
+    quantized = insert_quantizers(
+        module, real_samples(data.train, CALIBRATION_FRAMES), formats, frozen
+    )
+    return fit(
+        quantized,
+        data,
+        options,
+        seed=seed,
+        title="retrain",
+        folder=None if folder is None else folder / "retrain",
+        teacher=teacher,
+        facts=facts,
+    )

@@ -1,0 +1,195 @@
+"""Fake quantization: modules that compute in float what the hardware computes in codes.
+
+A quantizer holds its scale as a learned logarithm, so that a step of the optimizer changes it by a
+proportion. The gradient is that of LSQ: straight through the rounding, for the values and for the
+scale alike, damped by 1/sqrt(elements * top). Source: S. K. Esser et al., Learned Step Size
+Quantization, ICLR 2020.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from model.compress.constraints import Constraint, Levels
+from model.ir.errors import BadInput
+from model.ir.numerics import IntRange, UniformFormat
+from model.options import Options
+
+GRID = 64
+
+
+class FormatOptions(Options):
+    """Bits of every kind of code.
+
+    Parameters
+    ----------
+    input_bits, activation_bits : int
+        Bits of the network's input and of the activations between layers, 1 to 16.
+    weight_bits : int
+        Bits of a weight, 2 to 8.
+    weights_per : str
+        ``"tensor"``: one scale for the weights of a layer; ``"channel"``: one a row.
+    multiplier_bits : int
+        Bits of the requantization's multiplier, 2 to 16.
+    """
+
+    input_bits: int = Field(default=8, ge=1, le=16)
+    weight_bits: int = Field(default=8, ge=2, le=8)
+    activation_bits: int = Field(default=8, ge=1, le=16)
+    weights_per: Literal["tensor", "channel"] = "tensor"
+    multiplier_bits: int = Field(default=8, ge=2, le=16)
+
+
+class _Round(torch.autograd.Function):
+    """Round half up; its gradient is that of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.floor(x + 0.5)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+def fake_quantize(x: Tensor, scale: Tensor, span: IntRange) -> Tensor:
+    """``scale * clamp(floor(x / scale + 1/2))`` of any shape; ``scale`` broadcasts."""
+    return _Round.apply((x / scale).clamp(span.low, span.high)) * scale
+
+
+def fit_scale(x: Tensor, span: IntRange) -> float:
+    """The scale, of a grid of 64 up to the full range, whose codes have the least squared error.
+
+    Parameters
+    ----------
+    x : float tensor of any shape
+        Samples of what is to be quantized.
+    span : IntRange
+        Range of the codes.
+    """
+    x = x.detach().double().flatten()
+    full = _full_scale(float(x.min()), float(x.max()), span)
+    if full <= 0:
+        return 1.0
+    best, least = full, math.inf
+    for step in range(GRID, 0, -1):
+        scale = full * step / GRID
+        codes = torch.floor(x / scale + 0.5).clamp(span.low, span.high)
+        error = float((codes * scale - x).square().sum())
+        if error < least:
+            best, least = scale, error
+    return best
+
+
+class ActivationQuantizer(nn.Module):
+    """Fake quantization of activations on one scale.
+
+    The scale is fitted to the first batch that passes, and learned from there on.
+
+    Parameters
+    ----------
+    bits : int
+        Bits of a code, 1 to 16 (2 to 16 if signed).
+    signed : bool
+        Whether codes are two's complement.
+    scale : float, optional
+        A fixed scale, which is then neither fitted nor learned (inputs).
+    """
+
+    def __init__(self, bits: int, signed: bool, scale: float | None = None) -> None:
+        super().__init__()
+        self.format = UniformFormat(bits, signed)
+        log = torch.tensor(math.log(scale) if scale is not None else 0.0)
+        self.fitted = scale is not None
+        if scale is None:
+            self.log_scale = nn.Parameter(log)
+        else:
+            self.register_buffer("log_scale", log)
+
+    @property
+    def scale(self) -> Tensor:
+        """Real number that one code step stands for, float [1]."""
+        return self.log_scale.exp().reshape(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fitted:
+            with torch.no_grad():
+                self.log_scale.fill_(math.log(fit_scale(x, self.format.codes)))
+            self.fitted = True
+        damp = 1 / math.sqrt(x[0].numel() * max(1, self.format.codes.high))
+        return fake_quantize(x, _damped(self.scale, damp), self.format.codes)
+
+    def extra_repr(self) -> str:
+        return self.format.describe()
+
+
+class WeightQuantizer(nn.Module):
+    """Parametrization of a weight: the frozen structure, then levels with learned scales.
+
+    Parameters
+    ----------
+    weight : float tensor [out, ...]
+        The weight at the start, to which the scales are fitted.
+    levels : Levels
+        Bits, and one scale per tensor or per row.
+    structure : Constraint, optional
+        A frozen constraint (linear projection) that the weight keeps.
+    """
+
+    def __init__(self, weight: Tensor, levels: Levels, structure: Constraint | None = None) -> None:
+        super().__init__()
+        self.levels = levels
+        self.structure = structure
+        with torch.no_grad():
+            scale = levels.fit(self._structured(weight)).float()
+        self.log_scale = nn.Parameter(scale.log())
+
+    @property
+    def scale(self) -> Tensor:
+        """Real numbers that one code step stands for, float [1] or [rows]."""
+        return self.log_scale.exp()
+
+    def _structured(self, weight: Tensor) -> Tensor:
+        return weight if self.structure is None else self.structure.project(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        weight = self._structured(weight)
+        top = self.levels.top
+        damp = 1 / math.sqrt(weight.numel() / len(self.log_scale) * top)
+        scale = _damped(self.scale, damp).reshape(-1, *[1] * (weight.ndim - 1))
+        return fake_quantize(weight, scale, IntRange(-top, top))
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """The exact codes, int64, of the underlying weight as ``forward`` uses them."""
+        with torch.no_grad():
+            scale = self.scale.reshape(-1, *[1] * (weight.ndim - 1))
+            ratio = (self._structured(weight) / scale).clamp(-self.levels.top, self.levels.top)
+            return _Round.apply(ratio).long()
+
+
+def _damped(scale: Tensor, factor: float) -> Tensor:
+    """The same scale with its gradient multiplied by ``factor``."""
+    return scale.detach() + (scale - scale.detach()) * factor
+
+
+def input_format(samples: Tensor, bits: int) -> tuple[UniformFormat, float]:
+    """Format and scale of the input: unsigned if no sample is negative, over the whole range.
+
+    ``samples`` are real, of any shape. Raises BadInput if they are not finite or all zero.
+    """
+    low, high = float(samples.min()), float(samples.max())
+    if not (math.isfinite(low) and math.isfinite(high)) or low == high == 0:
+        raise BadInput(
+            "calibration samples", f"values from {low} to {high}", "finite values", "check the data"
+        )
+    format = UniformFormat(bits, low < 0)
+    return format, _full_scale(low, high, format.codes)
+
+
+def _full_scale(low: float, high: float, span: IntRange) -> float:
+    """The smallest scale on which the codes of ``span`` reach from ``low`` to ``high``."""
+    up = high / span.high if span.high else 0.0
+    return max(up, low / span.low if span.low else 0.0)

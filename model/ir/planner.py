@@ -1,0 +1,194 @@
+"""The planner: a mapping for a network under a budget.
+
+It minimises the cycles per frame of the slowest stage; among mappings with equal cycles it takes
+the one with fewest memory bits, and among those the one with fewest multipliers. The answer is an
+optimum over all foldings: within a number of cycles each node has a Pareto front of (multipliers,
+memory bits), and the fronts of the nodes are merged one by one, dropping what is dominated or over
+the budget.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import singledispatch
+
+from model.ir.errors import BadInput
+from model.ir.layer import LayerSpec
+from model.ir.linear import LinearSpec
+from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageCost, StageMapping
+from model.ir.network import Network, Node
+from model.ir.pe_array import PeArraySpec
+from model.ir.select import SelectSpec
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a mapping may use: multipliers of any width, and memory bits (None: as many as needed).
+
+    Requantizers count among the multipliers where they multiply.
+    """
+
+    multipliers: int
+    memory_bits: int | None = None
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to compute a node: its engine (None if it needs none) and its output lanes."""
+
+    engine: EngineSpec | None
+    lanes: int
+
+
+def fold_sizes(size: int) -> list[int]:
+    """The sizes that are worth building: the smallest for each number of folds, ascending."""
+    return sorted({-(-size // folds) for folds in range(1, size + 1)})
+
+
+@singledispatch
+def options(layer: LayerSpec, node: Node) -> Iterator[Option]:
+    """The ways to compute a node."""
+    raise BadInput(
+        node.name, f"a layer of kind {layer.kind!r}", "a kind the planner knows", "map it"
+    )
+
+
+@options.register
+def _(layer: LinearSpec, node: Node) -> Iterator[Option]:
+    for rows in fold_sizes(layer.out_features):
+        for cols in fold_sizes(layer.in_features):
+            if rows > MAX_LANES or cols > MAX_LANES:
+                continue
+            engine = PeArraySpec(rows, cols)
+            most = engine.drain_lanes(layer)  # more would add requantizers and save no cycle
+            for lanes in (lanes for lanes in range(1, most + 1) if rows % lanes == 0):
+                if engine.fits(layer):
+                    yield Option(engine, lanes)
+
+
+@options.register
+def _(layer: SelectSpec, node: Node) -> Iterator[Option]:
+    yield Option(None, 1)  # the plan widens it to what the next stage reads at once
+
+
+def plan(network: Network, budget: Budget) -> Mapping:
+    """The best mapping of a network under a budget, each node on an engine of its own.
+
+    Raises BadInput if even the smallest mapping is over the budget.
+    """
+    candidates = {
+        node.name: [(option, _cost(node, option)) for option in options(node.spec, node)]
+        for node in network.nodes
+    }
+    cycles = sorted(
+        {cost.cycles for found in candidates.values() for _, cost in found if cost.macs}
+    )
+    fronts: dict[int, list] = {}
+
+    def feasible(limit: int) -> bool:
+        fronts[limit] = _merge(candidates, limit, budget)
+        return bool(fronts[limit])
+
+    position = bisect_left(cycles, True, key=feasible)
+    if position == len(cycles):
+        _refuse(candidates, budget)
+    limit = cycles[position]
+    if limit not in fronts:
+        feasible(limit)
+    _, _, chosen = min(fronts[limit], key=lambda point: (point[1], point[0]))
+    return check_budget(_mapping(network, chosen, limit), network, budget)
+
+
+def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:
+    """Raise BadInput if the mapping is over the budget; return the mapping."""
+    costs = [cost for _, cost in mapping.costs(network)]
+    multipliers = sum(cost.multiplier_count for cost in costs)
+    bits = sum(cost.memory_bits for cost in costs)
+    if multipliers > budget.multipliers:
+        raise BadInput(
+            "mapping: multipliers",
+            multipliers,
+            f"at most {budget.multipliers}",
+            "plan again, or raise mapping.multipliers",
+        )
+    if budget.memory_bits is not None and bits > budget.memory_bits:
+        raise BadInput(
+            "mapping: memory bits",
+            bits,
+            f"at most {budget.memory_bits}",
+            "plan again, or raise mapping.memory_bits",
+        )
+    return mapping
+
+
+def _cost(node: Node, option: Option) -> StageCost:
+    if option.engine is None:
+        return node.spec.stage_cost(1, 1)
+    # The width of the input stream costs a few buffer bits, the same for every folding.
+    return option.engine.cost(node.spec, option.engine.cols, option.lanes)
+
+
+def _merge(candidates, limit: int, budget: Budget) -> list[tuple[int, int, tuple[Option, ...]]]:
+    """Pareto front (multipliers, memory bits, options) of the network within ``limit`` cycles."""
+    front: list[tuple[int, int, tuple[Option, ...]]] = [(0, 0, ())]
+    for found in candidates.values():
+        points = _pareto(
+            [
+                (cost.multiplier_count, cost.memory_bits, (option,))
+                for option, cost in found
+                if cost.cycles <= limit or option.engine is None
+            ]
+        )
+        front = _pareto(
+            [
+                (multipliers + m, bits + b, chosen + option)
+                for multipliers, bits, chosen in front
+                for m, b, option in points
+                if multipliers + m <= budget.multipliers
+                and (budget.memory_bits is None or bits + b <= budget.memory_bits)
+            ]
+        )
+    return front
+
+
+def _pareto(points: list) -> list:
+    kept: list = []
+    for point in sorted(points, key=lambda p: (p[0], p[1])):
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return kept
+
+
+def _refuse(candidates, budget: Budget) -> None:
+    engines = [found for found in candidates.values() if found[0][0].engine is not None]
+    multipliers = sum(min(cost.multiplier_count for _, cost in found) for found in engines)
+    bits = sum(min(cost.memory_bits for _, cost in found) for found in candidates.values())
+    raise BadInput(
+        "mapping: budget",
+        f"{budget.multipliers} multipliers and {budget.memory_bits or 'any number of'} memory bits",
+        f"at least {multipliers} multipliers and {bits} memory bits",
+        "raise mapping.multipliers or mapping.memory_bits",
+    )
+
+
+def _mapping(network: Network, chosen: tuple[Option, ...], limit: int) -> Mapping:
+    engines, stages = [], []
+    readers = {edge: node for node in network.nodes for edge in node.inputs}
+    by_name = dict(zip((node.name for node in network.nodes), chosen, strict=True))
+
+    def width(edge: str) -> int:
+        """Lanes of a stream without an engine behind it: what its reader takes at once."""
+        reader = by_name[readers[edge].name].engine if edge in readers else None
+        return reader.cols if reader is not None else 1
+
+    for node, option in zip(network.nodes, chosen, strict=True):
+        if option.engine is None:
+            stages.append(StageMapping(node.name, None, width(node.name)))
+        else:
+            engines.append(Engine(f"pe_{node.name}", option.engine))
+            stages.append(StageMapping(node.name, f"pe_{node.name}", option.lanes))
+    # The input arrives within the cycles of the slowest stage, a power of two of codes at once.
+    lanes = 1
+    while -(-network.length(network.input.name) // lanes) > limit:
+        lanes *= 2
+    return Mapping(lanes, tuple(engines), tuple(stages)).check(network)

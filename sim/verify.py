@@ -1,0 +1,134 @@
+"""The verdict: generated hardware against golden, exactly, in every way that a run can differ.
+
+Two simulators are built: one that shows every layer's output stream, for the first frames, and one
+that shows only the ports, for everything else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from hdl.accelerator import Accelerator
+from model import golden
+from sim.compare import Difference, first_difference
+from sim.harness import TAP_FRAMES
+from sim.run import Result, Simulator, Stall
+
+STALLED_FRAMES = 100
+RANDOM_FRAMES = 1000
+
+
+@dataclass
+class Verdict:
+    """What was compared, and the first difference if there is one.
+
+    Parameters
+    ----------
+    frames, mismatches : int
+        Frames of the bulk run and output codes in them that differ.
+    checks : dict of str to int
+        Frames of each check: ``layers`` (every layer's stream), ``frames`` (outputs of the bulk
+        run), ``stalled`` (random pauses at both ends), ``random`` (codes over the input's whole
+        range), ``seeds`` (other initial register values), ``reset`` (after a reset in mid-frame).
+    differences : list
+        What differed, as (check, difference).
+    result : Result
+        The bulk run.
+    expected : int64 tensor
+        Golden output codes of the bulk run.
+    """
+
+    frames: int
+    mismatches: int
+    checks: dict[str, int]
+    result: Result
+    expected: torch.Tensor
+    differences: list[tuple[str, Difference]] = field(default_factory=list)
+    build_seconds: float = 0.0
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differed anywhere."""
+        return not self.differences
+
+
+def verify(
+    accelerator: Accelerator,
+    codes: torch.Tensor,
+    *,
+    files: dict[str, str] | None = None,
+    seed: int = 1,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Verdict:
+    """Run input codes [frames, *input shape] through golden and RTL and compare everything.
+
+    Parameters
+    ----------
+    accelerator : Accelerator
+        What to verify, without taps.
+    codes : int64 tensor
+        Input codes of the bulk run.
+    files : dict, optional
+        Contents of the .hex files; by default those of the accelerator's network.
+    seed : int
+        Of stall patterns and random codes.
+    progress : callable
+        Told what happens next.
+    """
+    network = accelerator.network
+    output = network.output.name
+    checks: dict[str, int] = {}
+    differences: list[tuple[str, Difference]] = []
+
+    def compare(check: str, layer: str, expected: torch.Tensor, found: torch.Tensor) -> None:
+        difference = first_difference(layer, expected, found)
+        if difference is not None:
+            differences.append((check, difference))
+
+    progress("build the simulator that shows every layer")
+    tapped = Simulator(Accelerator(network, accelerator.mapping, taps=True))
+    progress("compare every layer")
+    few = codes[:TAP_FRAMES]
+    result = tapped.run(few, files=files)
+    trace = golden.trace(network, few)
+    for node in network.nodes:
+        compare("layers", node.name, trace[node.name], result.taps[node.name])
+    checks["layers"] = len(few)
+
+    progress("build the simulator for all frames")
+    simulator = Simulator(accelerator)
+    progress(f"compare {len(codes)} frames")
+    bulk = simulator.run(codes, files=files)
+    expected = golden.run(network, codes)
+    compare("frames", output, expected, bulk.outputs)
+    checks["frames"] = len(codes)
+    mismatches = int((expected != bulk.outputs).sum())
+
+    progress("compare under stalls, random codes, other initial values and a reset")
+    part, wanted = codes[:STALLED_FRAMES], expected[:STALLED_FRAMES]
+    stalled = simulator.run(part, stall=Stall(True, True, seed), files=files)
+    compare("stalled", output, wanted, stalled.outputs)
+    checks["stalled"] = len(part)
+    span = network.input.format.codes
+    generator = torch.Generator().manual_seed(seed)
+    shape = (RANDOM_FRAMES, *network.input.shape)
+    noise = torch.randint(span.low, span.high + 1, shape, generator=generator)
+    compare("random", output, golden.run(network, noise), simulator.run(noise, files=files).outputs)
+    checks["random"] = RANDOM_FRAMES
+    other = simulator.run(part, init_seed=seed + 1, files=files)
+    compare("seeds", output, wanted, other.outputs)
+    checks["seeds"] = len(part)
+    middle = bulk.latency_cycles + round(bulk.cycles_per_frame / 2)
+    again = simulator.run(part, reset_after=middle, files=files)
+    compare("reset", output, wanted, again.outputs)
+    checks["reset"] = len(part)
+    return Verdict(
+        len(codes),
+        mismatches,
+        checks,
+        bulk,
+        expected,
+        differences,
+        tapped.build_seconds + simulator.build_seconds,
+    )

@@ -1,0 +1,174 @@
+from pathlib import Path
+
+import pytest
+
+from gyre import recipe as recipes
+from model.compress.constraints import ColumnSparsity
+from model.ir.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+MINIMAL = """
+name = "small"
+[data]
+name = "digits"
+[network]
+name = "mlp"
+[network.options]
+hidden = [8]
+[float]
+epochs = 1
+[compress]
+solver = "admm"
+[compress.layers.fc1]
+column_sparsity = 20
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "small.toml"
+    file.write_text(MINIMAL)
+    return file
+
+
+def test_defaults_fill_the_rest(path: Path) -> None:
+    recipe = recipes.load(path)
+    assert recipe.mapping.engine == "pe_array"
+    assert recipe.simulate.frames == "all"
+    assert recipe.format.weight_bits == 8
+    (constraint,) = recipe.compress.constraints().values()
+    assert isinstance(constraint, ColumnSparsity)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_recipes_of_the_project_load(file: Path) -> None:
+    recipe = recipes.load(file)
+    assert recipe.name == file.stem
+
+
+@pytest.mark.parametrize(
+    ("text", "read", "value"),
+    [
+        ("seed=7", lambda r: r.seed, 7),
+        ("float.learning_rate=1e-4", lambda r: r.float_.learning_rate, 1e-4),
+        ("float.optimizer=sgd", lambda r: r.float_.optimizer, "sgd"),
+        ("simulate.frames=100", lambda r: r.simulate.frames, 100),
+        ("mapping.memory_bits = 5000", lambda r: r.mapping.memory_bits, 5000),
+        ("network.options.hidden=[3, 4]", lambda r: r.network.options["hidden"], [3, 4]),
+        (
+            "compress.options.retrain.epochs=2",
+            lambda r: r.compress.solver_options().retrain.epochs,
+            2,
+        ),
+        (
+            "compress.layers.fc2.filter_sparsity=0.5",
+            lambda r: repr(r.compress.constraints()["fc2"]),
+            "FilterSparsity(0.5)",
+        ),
+    ],
+)
+def test_set_replaces_one_key(path: Path, text: str, read: object, value: object) -> None:
+    assert read(recipes.load(path, [text])) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "thing", "found", "remedy"),
+    [
+        ("seeed=1", "seeed", "'seeed'", "'seed'"),
+        ("float.epoch=3", "float.epoch", "'epoch'", "'epochs'"),
+        ("format.weights_bits=3", "format.weights_bits", "weights_bits", "'weight"),
+        ("mapping.multiplier=3", "mapping.multiplier", "multiplier", "'multipliers'"),
+        ("network.options.hiden=[3]", "network.options.hiden", "hiden", "'hidden'"),
+        ("compress.options.roh=1.0", "compress.options.roh", "roh", "'rho'"),
+        (
+            "compress.options.train.epoch=1",
+            "compress.options.train.epoch",
+            "epoch",
+            "'epochs'",
+        ),
+        ("float.epochs=0", "float.epochs", "0", "correct epochs"),
+        ("float.epochs=2.5", "float.epochs", "2.5", "correct epochs"),
+        ("float.epochs=many", "float.epochs", "'many'", "correct epochs"),
+        ("float.learning_rate=inf", "float.learning_rate", "inf", "correct"),
+        ("float.optimizer=adagrad", "float.optimizer", "'adagrad'", "correct optimizer"),
+        ("seed=-1", "seed", "-1", "correct seed"),
+        ("format.weight_bits=1", "format.weight_bits", "1", "correct weight_bits"),
+        ("format.input_bits=17", "format.input_bits", "17", "correct input_bits"),
+        ("mapping.engine=tpu", "mapping.engine", "'tpu'", "correct engine"),
+        ("mapping.multipliers=0", "mapping.multipliers", "0", "correct multipliers"),
+        ("simulate.frames=0", "simulate.frames", "0", "correct"),
+        ("simulate.frames=some", "simulate.frames", "'some'", "correct"),
+        ("network.options.dropout=1.5", "network.options.dropout", "1.5", "correct dropout"),
+        ("data.name=mnits", "data.name", "'mnits'", "known data set"),
+        ("network.name=mpl", "network", "'mpl'", "known network"),
+        ("compress.solver=amdm", "solver", "'amdm'", "known solver"),
+        ("compress.layers.fc1.rows=3", "compress.layers.fc1.rows", "unknown", "correct the name"),
+        (
+            "compress.layers.fc1.column_sparsity=0",
+            "compress.layers.fc1.column_sparsity",
+            "0",
+            "correct",
+        ),
+        ("name=Big Net", "name", "'Big Net'", "rename"),
+        ("data.name=1979-05-27", "recipe", "date", "correct"),
+        ("float", "--set", "'float'", "write it so"),
+        ("name.x=1", "--set", "name.x=1", "correct the key"),
+    ],
+)
+def test_bad_value_is_named_with_its_remedy(
+    path: Path, text: str, thing: str, found: str, remedy: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        recipes.load(path, [text])
+    assert caught.value.thing == thing
+    assert found in caught.value.found
+    assert remedy in caught.value.remedy
+    assert caught.value.expected
+
+
+def test_missing_key_is_named(path: Path) -> None:
+    path.write_text(MINIMAL.replace("epochs = 1", ""))
+    with pytest.raises(BadInput, match=r"float\.epochs: found nothing.*add the key 'epochs'"):
+        recipes.load(path)
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe", b"a = 1\na = 2"])
+def test_file_that_is_not_toml_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"small\.toml.*no valid TOML"):
+        recipes.load(path)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nothing\.toml: found No such file"):
+        recipes.load(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed=1",
+        "network.options.hidden=[9]",
+        "float.learning_rate=0.5",
+        "compress.layers.fc1.column_sparsity=21",
+        "compress.options.rho=0.5",
+        "format.multiplier_bits=9",
+    ],
+)
+def test_hash_covers_what_decides_the_network(path: Path, text: str) -> None:
+    assert recipes.load(path, [text]).hash != recipes.load(path).hash
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name=other",
+        "mapping.multipliers=3",
+        "simulate.frames=3",
+        "float.batch=128",
+        "network.options.batch_norm=false",
+        "compress.options.rho=1e-3",
+    ],
+)
+def test_hash_leaves_out_names_hardware_and_defaults(path: Path, text: str) -> None:
+    assert recipes.load(path, [text]).hash == recipes.load(path).hash

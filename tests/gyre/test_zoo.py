@@ -1,0 +1,99 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gyre import recipe as recipes
+from gyre import zoo
+from model import data
+from model.ir.errors import BadInput
+from model.ir.network import Network
+from tests.gyre.test_recipe import MINIMAL
+
+ROOT = Path(__file__).resolve().parents[2]
+KEPT = ROOT / "zoo" / "mnist_mlp"
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> tuple:
+    """A zoo with one entry: the kept MNIST network under the name of another recipe."""
+    (tmp_path / "small.toml").write_text(MINIMAL)
+    recipe = recipes.load(tmp_path / "small.toml")
+    dataset = data.load("digits")
+    network = Network.load(KEPT / "network")
+    folder = zoo.write_entry(
+        tmp_path / "zoo",
+        recipe,
+        dataset,
+        network,
+        weights=592,
+        accuracy={"float": 0.9},
+        command="gyre run small.toml --retrain",
+    )
+    return tmp_path / "zoo", folder, recipe, dataset, network
+
+
+def test_written_entry_is_found_again(entry: tuple) -> None:
+    place, folder, recipe, dataset, network = entry
+    assert sorted(p.name for p in folder.iterdir()) == ["network", "origin.json"]
+    found, origin = zoo.find_in_zoo(place, recipe, dataset)
+    assert found.hash() == network.hash() == origin.network
+    assert (origin.weights, origin.accuracy, origin.seed) == (592, {"float": 0.9}, 0)
+
+
+def test_other_recipe_or_data_is_not_found(entry: tuple) -> None:
+    place, _, recipe, dataset, _ = entry
+    assert zoo.find_in_zoo(place, recipe.model_copy(update={"seed": 5}), dataset) is None
+    assert zoo.find_in_zoo(place, recipe.model_copy(update={"name": "other"}), dataset) is None
+    assert zoo.find_in_zoo(place, recipe, dataclasses.replace(dataset, hash="0")) is None
+    shutil.rmtree(place)
+    assert zoo.find_in_zoo(place, recipe, dataset) is None
+
+
+@pytest.mark.parametrize("file", ["network.json", "network.safetensors", "SHA256SUMS"])
+def test_flipped_bit_is_caught(entry: tuple, file: str) -> None:
+    place, folder, recipe, dataset, _ = entry
+    path = folder / "network" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=file):
+        zoo.find_in_zoo(place, recipe, dataset)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"recipe": "1"}'])
+def test_damaged_origin_is_refused(entry: tuple, content: str) -> None:
+    place, folder, recipe, dataset, _ = entry
+    (folder / "origin.json").write_text(content)
+    with pytest.raises(BadInput, match="origin") as caught:
+        zoo.find_in_zoo(place, recipe, dataset)
+    assert "--retrain" in caught.value.remedy
+
+
+def test_network_swapped_for_another_is_refused(entry: tuple) -> None:
+    place, folder, recipe, dataset, _ = entry
+    origin = json.loads((folder / "origin.json").read_text())
+    origin["network"] = "0" * 64
+    (folder / "origin.json").write_text(json.dumps(origin))
+    with pytest.raises(BadInput, match="another network"):
+        zoo.find_in_zoo(place, recipe, dataset)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "zoo").iterdir()), ids=lambda p: p.name)
+def test_kept_networks_are_those_of_their_recipes(folder: Path) -> None:
+    network, origin = zoo.read_entry(folder)
+    recipe = recipes.load(ROOT / "recipes" / f"{folder.name}.toml")
+    assert origin.recipe == recipe.hash
+    assert origin.data_name == recipe.data.name
+    assert network.name == recipe.name
+    assert abs(origin.accuracy["golden"] - origin.accuracy["compressed"]) <= 0.001
+
+
+def test_mnist_network_is_compressed_as_promised() -> None:
+    network, origin = zoo.read_entry(KEPT)
+    assert origin.weights == 59_008
+    assert origin.weights * 32 / network.stored_bits() >= 24
+    assert origin.accuracy["golden"] >= 0.973
+    assert origin.accuracy["float"] >= 0.975
