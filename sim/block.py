@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from amaranth.hdl import Shape
+from amaranth.hdl import Module, Shape
 from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from hdl.lib.hexfile import hex_text, read_hex
-from hdl.target import VerilogTarget
 from sim.beats import marks, pack, unpack
 from sim.bench import SimulationError, run_bench
 from sim.build import build
-from sim.harness import port_names, without_initial
+from sim.harness import port_names, with_clock
 from sim.run import new_run_folder, write_files
 
 TOP = "gyre_blocks"
@@ -125,7 +125,7 @@ def run_blocks(
     SimulationError
         If a block breaks a rule of the handshake, hangs, gives a surplus beat or wrong marks.
     """
-    verilog = _verilog(blocks)
+    verilog = with_clock(_Bench(blocks), "blocks", TOP)
     folder, _ = build(verilog, TOP, port_names(verilog, TOP))
     run = new_run_folder()
     job = {
@@ -157,15 +157,19 @@ def run_blocks(
     return traces
 
 
-def check_values(traces: Mapping[tuple[str, Pattern], Trace], block: Block, expected) -> None:
+def check_values(
+    traces: Mapping[tuple[str, Pattern], Trace], block: Block, expected: np.ndarray
+) -> None:
     """Raise SimulationError, with the first difference, unless a block always gave ``expected``."""
     for (name, pattern), trace in traces.items():
-        wrong = np.argwhere(trace.codes != np.asarray(expected))
-        if name == block.name and len(wrong):
+        if name != block.name:
+            continue
+        wrong = np.argwhere(trace.codes != expected)
+        if len(wrong):
             frame, element = wrong[0]
             raise SimulationError(
                 f"{name} under {pattern}: frame {frame}, element {element}: expected "
-                f"{expected[frame][element]}, found {trace.codes[frame, element]}"
+                f"{expected[frame, element]}, found {trace.codes[frame, element]}"
             )
 
 
@@ -191,39 +195,31 @@ def _trace(block: Block, pattern: Pattern, part: dict) -> Trace:
     )
 
 
-_TOP_TEXT = """\
-`timescale 1ns / 1ns
-module {top} (input wire rst, input wire [{high}:0] i_valid, output wire [{high}:0] i_ready,
-    output wire [{high}:0] o_valid, input wire [{high}:0] o_ready, output wire [{high}:0] step,
-    {payloads});
-  reg clk = 0;
-  always #5 clk = ~clk;
-{instances}
-endmodule
-"""
+class _Bench(wiring.Component):
+    """All the blocks side by side, their handshakes in buses: bit n belongs to block n."""
 
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks, width = blocks, len(blocks)
+        ports = {"i_valid": In(width), "i_ready": Out(width), "o_valid": Out(width)}
+        ports |= {"o_ready": In(width), "step": Out(width)}
+        for n, block in enumerate(blocks):
+            for side, flow in (("i", In), ("o", Out)):
+                payload = getattr(block.component, side).payload.as_value()
+                ports[f"{side}_payload_{n}"] = flow(len(payload))
+        super().__init__(ports)
 
-def _verilog(blocks: Sequence[Block]) -> str:
-    target = VerilogTarget()
-    payloads, instances = [], []
-    for n, block in enumerate(blocks):
-        module = f"block_{n}"
-        target.convert(block.component, module)
-        for side, flow in (("i", "input"), ("o", "output")):
-            width = len(getattr(block.component, side).payload.as_value())
-            payloads.append(f"{flow} wire [{width - 1}:0] {side}_payload_{n}")
-        ports = [f".{side}__payload({side}_payload_{n})" for side in "io"]
-        ports += [f".{s}__{wire}({s}_{wire}[{n}])" for s in "io" for wire in ("valid", "ready")]
-        ports += [f".{port}({port})" for port in ("clk", "rst") if target.has_port(module, port)]
-        if "step" in block.component.signature.members:
-            ports.append(f".step(step[{n}])")
-        else:
-            instances.append(f"  assign step[{n}] = 1'b0;")
-        instances.append(f"  {module} {module} ({', '.join(ports)});  // {block.name}")
-    top = _TOP_TEXT.format(
-        top=TOP,
-        high=len(blocks) - 1,
-        payloads=",\n    ".join(payloads),
-        instances="\n".join(instances),
-    )
-    return top + without_initial(target.text())
+    def elaborate(self, platform):
+        m = Module()
+        for n, block in enumerate(self.blocks):
+            m.submodules[f"block_{n}"] = component = block.component
+            m.d.comb += [
+                component.i.payload.as_value().eq(getattr(self, f"i_payload_{n}")),
+                component.i.valid.eq(self.i_valid[n]),
+                self.i_ready[n].eq(component.i.ready),
+                getattr(self, f"o_payload_{n}").eq(component.o.payload.as_value()),
+                self.o_valid[n].eq(component.o.valid),
+                component.o.ready.eq(self.o_ready[n]),
+            ]
+            if "step" in component.signature.members:
+                m.d.comb += self.step[n].eq(component.step)
+        return m

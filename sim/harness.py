@@ -147,27 +147,35 @@ _TOP_TEXT = """\
 module {top} (input wire rst, {ports});
   reg clk = 0;
   always #5 clk = ~clk;
-  harness harness (.clk(clk), .rst(rst), {connections});
+  {name} {name} (.clk(clk), .rst(rst), {connections});
 endmodule
 """
 
 
 def generate_harness(harness: Harness) -> Design:
     """Verilog of a harness under a top with its own clock, and its accelerator's .hex files."""
+    return Design(TOP, with_clock(harness, "harness", TOP), harness.accelerator.files())
+
+
+def with_clock(component: wiring.Component, name: str, top: str) -> str:
+    """Verilog of a component of plain ports, as the module ``name`` under a top with a clock."""
     target = VerilogTarget()
-    target.convert(harness, "harness")
+    target.convert(component, name)
+    members = component.signature.members
     ports = [
-        f"{'input' if member.flow == wiring.In else 'output'} wire [{member.shape - 1}:0] {name}"
-        for name, member in harness.signature.members.items()
+        f"{'input' if member.flow == wiring.In else 'output'} wire [{member.shape - 1}:0] {port}"
+        for port, member in members.items()
     ]
-    names = list(harness.signature.members)
-    top = _TOP_TEXT.format(
-        top=TOP, ports=", ".join(ports), connections=", ".join(f".{n}({n})" for n in names)
+    text = _TOP_TEXT.format(
+        top=top,
+        name=name,
+        ports=", ".join(ports),
+        connections=", ".join(f".{port}({port})" for port in members),
     )
-    return Design(TOP, top + without_initial(target.text()), harness.accelerator.files())
+    return text + _without_initial(target.text())
 
 
-def without_initial(verilog: str) -> str:
+def _without_initial(verilog: str) -> str:
     """The design without initial values: registers then begin at random, and only reset counts."""
     return re.sub(r"^(\s*reg [^=;]*) = \d+'[a-z]+[0-9a-f]+;", r"\1;", verilog, flags=re.M)
 
