@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
-from hdl.lib.numerics import code_shape, range_shape
+from hdl.lib.numerics import code_shape, range_shape, without_scale
 from hdl.lib.rom import Rom, address_bits
 from hdl.lib.stream import beat_stream, transfer
 from hdl.pe.processing_element import ProcessingElement
@@ -126,7 +126,8 @@ class PeArray(wiring.Component):
         first = self._delay(m, en, issue & (index == 0), 3 + spec.tree_stages(), "first")
         done = self._delay(m, en, issue & (index == steps - 1), 4 + spec.tree_stages(), "done")
         sums = Signal(data.ArrayLayout(range_shape(acc), spec.rows))
-        args = layer.in_format, layer.weight_format, range_shape(acc), spec.cols
+        formats = without_scale(layer.in_format), without_scale(layer.weight_format)
+        args = *formats, range_shape(acc), spec.cols
         name = "pe_" + "_".join((_tag(args[0]), _tag(args[1]), f"{acc.bits}", f"{spec.cols}"))
         for row in range(spec.rows):
             pe = place(m, platform, f"pe_{row}", name, ProcessingElement, *args)
