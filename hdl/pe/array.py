@@ -76,7 +76,7 @@ class PeArray(wiring.Component):
         )
         write, read = buffer.write_port(), buffer.read_port()
         full = Signal(2)
-        load_half, load_index = Signal(), Signal(range(steps))
+        load_half, load_index = Signal(), Signal(address_bits(steps))
         m.d.comb += [
             self.i.ready.eq(~full.bit_select(load_half, 1)),
             write.en.eq(transfer(self.i)),
@@ -91,8 +91,8 @@ class PeArray(wiring.Component):
             m.d.sync += [load_index.eq(0), load_half.eq(~load_half)]
 
         # Sequencer: one step a cycle while a vector is there.
-        half, index, fold = Signal(), Signal(range(steps)), Signal(range(folds))
-        word = Signal(address_bits(folds * steps))
+        half, index = Signal(), Signal(address_bits(steps))
+        fold, word = Signal(address_bits(folds)), Signal(address_bits(folds * steps))
         issue, used = Signal(), Signal()
         m.submodules.weights = weights = Rom(
             spec.rows * spec.cols * w_bits, folds * steps, self.weight_file
@@ -144,7 +144,7 @@ class PeArray(wiring.Component):
         last_drains = beats - (folds - 1) * drains
         holding = Signal(spec.rows * acc.bits, reset_less=True)
         left = Signal(range(drains + 1))
-        beat, free = Signal(range(beats)), Signal()
+        beat, free = Signal(address_bits(beats)), Signal()
         leave, end = transfer(self.o), Signal()
         m.d.comb += [
             self.o.valid.eq(left != 0),
@@ -161,11 +161,16 @@ class PeArray(wiring.Component):
                 holding.eq(holding >> (lanes * acc.bits)),
                 beat.eq(Mux(end, 0, beat + 1)),
             ]
-        taken = Signal(range(folds))
+        taken = Signal(address_bits(folds))
+        final = taken == folds - 1
+        entering = Signal.like(sums)
+        m.d.comb += entering.eq(sums)
+        if not layer.weight_format.has_zero:  # the rows beyond the matrix are not 0 by themselves
+            for row in range(layer.out_features - (folds - 1) * spec.rows, spec.rows):
+                m.d.comb += entering[row].eq(Mux(final, 0, sums[row]))
         with m.If(done & en):
-            final = taken == folds - 1
             m.d.sync += [
-                holding.eq(sums.as_value()),
+                holding.eq(entering.as_value()),
                 left.eq(Mux(final, last_drains, drains)),
                 taken.eq(Mux(final, 0, taken + 1)),
             ]
