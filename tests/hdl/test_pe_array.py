@@ -76,9 +76,13 @@ SHAPES = [
 CASES = [*FORMATS, *SHAPES]
 # What enters in a width of its own: input lanes, and a case.
 STAGES = [
-    (in_lanes, case)
-    for case in (FORMATS[9], FORMATS[13], SHAPES[0], SHAPES[5], SHAPES[8], SHAPES[10], SHAPES[13])
-    for in_lanes in sorted({1, 2, 3, 5, case[5]})
+    *((n, FORMATS[9]) for n in (1, 3, 5)),
+    *((n, SHAPES[8]) for n in (1, 3)),
+    *((n, SHAPES[10]) for n in (2, 4, 5)),
+    (2, FORMATS[13]),
+    (1, SHAPES[0]),
+    (3, SHAPES[5]),
+    (7, SHAPES[13]),
 ]
 
 
