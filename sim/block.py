@@ -65,6 +65,9 @@ class Block:
         Codes per frame that leave.
     files : mapping
         Contents of its .hex files, by names that no other block uses.
+    taps : mapping
+        Inner streams to look at: the component shows the beats of ``name`` at ``tap_<name>`` and
+        their moves at ``moves_<name>``; the number is the codes per frame.
     """
 
     name: str
@@ -72,10 +75,18 @@ class Block:
     codes: np.ndarray
     out_length: int
     files: Mapping[str, str] = field(default_factory=dict)
+    taps: Mapping[str, int] = field(default_factory=dict)
 
     def port(self, side: str) -> tuple[int, int, bool]:
         """Lanes of a stream, and bits and sign of its codes."""
-        layout = getattr(self.component, side).payload.shape().members["codes"]
+        return self._port(getattr(self.component, side).payload)
+
+    def tap(self, name: str) -> tuple[int, int, bool]:
+        """The same of an inner stream."""
+        return self._port(getattr(self.component, f"tap_{name}"))
+
+    def _port(self, payload) -> tuple[int, int, bool]:
+        layout = payload.shape().members["codes"]
         shape = Shape.cast(layout.elem_shape)
         return layout.length, shape.width, shape.signed
 
@@ -97,12 +108,15 @@ class Trace:
         Cycle of every beat.
     steps : int
         Cycles in which ``step`` was high.
+    taps : dict of str to int64 array [frames, length]
+        What passed on the inner streams.
     """
 
     codes: np.ndarray
     i_cycles: np.ndarray
     o_cycles: np.ndarray
     steps: int
+    taps: Mapping[str, np.ndarray]
 
     @property
     def latency(self) -> int:
@@ -136,6 +150,7 @@ def run_blocks(
                 "beats": _words(block),
                 "bits": len(block.component.i.payload.as_value()),
                 "expected": len(block.codes) * block.beats("o"),
+                "taps": list(block.taps),
             }
             for block in blocks
         ],
@@ -182,17 +197,25 @@ def _words(block: Block) -> list[int]:
 
 
 def _trace(block: Block, pattern: Pattern, part: dict) -> Trace:
-    frames = len(block.codes)
-    lanes, bits, signed = block.port("o")
-    width = lanes * bits + 2
-    matrix = read_hex("\n".join(f"{word:0{-(-width // 4)}x}" for word in part["words"]), width)
-    thing = f"{block.name} under {pattern}"
+    frames, thing = len(block.codes), f"{block.name} under {pattern}"
     return Trace(
-        codes=unpack(matrix, frames, block.out_length, lanes, bits, signed, thing),
+        codes=_codes(part["words"], block.port("o"), frames, block.out_length, thing),
         i_cycles=np.array(part["i_cycles"]).reshape(frames, -1),
         o_cycles=np.array(part["o_cycles"]).reshape(frames, -1),
         steps=part["steps"],
+        taps={
+            name: _codes(words, block.tap(name), frames, block.taps[name], f"{name} of {thing}")
+            for name, words in part["taps"].items()
+        },
     )
+
+
+def _codes(words: list[int], port: tuple[int, int, bool], frames: int, length: int, thing: str):
+    """Codes [frames, length] of payloads given as integers."""
+    lanes, bits, signed = port
+    width = lanes * bits + 2
+    matrix = read_hex("\n".join(f"{word:0{-(-width // 4)}x}" for word in words), width)
+    return unpack(matrix, frames, length, lanes, bits, signed, thing)
 
 
 class _Bench(wiring.Component):
@@ -206,6 +229,9 @@ class _Bench(wiring.Component):
             for side, flow in (("i", In), ("o", Out)):
                 payload = getattr(block.component, side).payload.as_value()
                 ports[f"{side}_payload_{n}"] = flow(len(payload))
+            for k, name in enumerate(block.taps):
+                ports[f"tap_{n}_{k}"] = Out(len(getattr(block.component, f"tap_{name}").as_value()))
+            ports[f"moves_{n}"] = Out(max(len(block.taps), 1))
         super().__init__(ports)
 
     def elaborate(self, platform):
@@ -220,6 +246,11 @@ class _Bench(wiring.Component):
                 self.o_valid[n].eq(component.o.valid),
                 component.o.ready.eq(self.o_ready[n]),
             ]
+            for k, name in enumerate(block.taps):
+                m.d.comb += [
+                    getattr(self, f"tap_{n}_{k}").eq(getattr(component, f"tap_{name}").as_value()),
+                    getattr(self, f"moves_{n}")[k].eq(getattr(component, f"moves_{name}")),
+                ]
             if "step" in component.signature.members:
                 m.d.comb += self.step[n].eq(component.step)
         return m

@@ -132,7 +132,7 @@ class Harness(wiring.Component):
                     len(beat), depth, tap_file(stage.node)
                 )
                 m.d.comb += [
-                    tap.we.eq(getattr(accelerator, f"tap_{stage.node}_valid")),
+                    tap.we.eq(getattr(accelerator, f"moves_{stage.node}")),
                     tap.data.eq(beat),
                     tap.dump.eq(dump),
                 ]

@@ -1,10 +1,11 @@
 """Drives many blocks at once under stall patterns, and holds the rules of the handshake.
 
 The job is a JSON file named by ``GYRE_JOB``: ``blocks`` (each with ``name``, the input payloads
-``beats``, the payload's ``bits`` and the number of output beats ``expected``), ``patterns`` (a run
-each: ``source`` and ``sink`` pause or not, ``seed``, ``reset_after``), ``patience`` (cycles without
-a beat that make a hang), ``settle`` (cycles after the last beat) and ``result`` (the file to write:
-a list of runs, each a list of blocks with ``words``, ``i_cycles``, ``o_cycles`` and ``steps``).
+``beats``, the payload's ``bits``, the number of output beats ``expected`` and the names of its
+``taps``), ``patterns`` (a run each: ``source`` and ``sink`` pause or not, ``seed``,
+``reset_after``), ``patience`` (cycles without a beat that make a hang), ``settle`` (cycles after
+the last beat) and ``result`` (the file to write: a list of runs, each a list of blocks with
+``words``, ``i_cycles``, ``o_cycles``, ``steps`` and the words of the ``taps``).
 """
 
 import json
@@ -21,6 +22,9 @@ PAUSE = 0.5
 """Probability that a pause goes on for another cycle: pauses are geometric, of any length."""
 
 
+RESULTS = ("words", "i_cycles", "o_cycles", "steps", "taps")
+
+
 class Lane:
     """Source, sink and monitor of one block."""
 
@@ -29,6 +33,11 @@ class Lane:
         self.bits = block["bits"]
         self.i_payload = getattr(dut, f"i_payload_{number}")
         self.o_payload = getattr(dut, f"o_payload_{number}")
+        self.moves = getattr(dut, f"moves_{number}") if block["taps"] else None
+        self.tap_payloads = {
+            name: getattr(dut, f"tap_{number}_{k}") for k, name in enumerate(block["taps"])
+        }
+        self.taps: dict[str, list[int]] = {name: [] for name in block["taps"]}
         self.random = random.Random(f"{pattern['seed']}/{self.name}")
         self.pauses = {"source": pattern["source"], "sink": pattern["sink"]}
         self.sent, self.source_pause, self.offered = 0, self.pause("source"), False
@@ -63,6 +72,10 @@ class Lane:
         """Look at the settled signals of this cycle."""
         self.steps += step
         self.idle += 1
+        if self.moves is not None and (moves := int(self.moves.value)):
+            for k, (name, payload) in enumerate(self.tap_payloads.items()):
+                if moves >> k & 1:
+                    self.taps[name].append(int(payload.value))
         if self.held is not None:
             assert o_valid, f"{self.name}: valid fell before the beat moved, cycle {cycle}"
         if o_valid:
@@ -127,10 +140,5 @@ async def run_blocks(dut):
         if pattern["reset_after"] is not None:
             await run(dut, job, pattern, pattern["reset_after"])
         lanes = await run(dut, job, pattern, None)
-        results.append(
-            [
-                {name: getattr(lane, name) for name in ("words", "i_cycles", "o_cycles", "steps")}
-                for lane in lanes
-            ]
-        )
+        results.append([{name: getattr(lane, name) for name in RESULTS} for lane in lanes])
     Path(job["result"]).write_text(json.dumps(results))
