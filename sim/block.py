@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from amaranth.hdl import Module, Shape
-from amaranth.lib import wiring
+from amaranth.hdl import Module
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.lib.hexfile import hex_text, read_hex
+from hdl.lib.stream import beat_shape
 from sim.beats import marks, pack, unpack
 from sim.bench import SimulationError, run_bench
 from sim.build import build
@@ -79,21 +80,21 @@ class Block:
 
     def port(self, side: str) -> tuple[int, int, bool]:
         """Lanes of a stream, and bits and sign of its codes."""
-        return self._port(getattr(self.component, side).payload)
+        return _port(getattr(self.component, side).payload)
 
     def tap(self, name: str) -> tuple[int, int, bool]:
         """The same of an inner stream."""
-        return self._port(getattr(self.component, f"tap_{name}"))
-
-    def _port(self, payload) -> tuple[int, int, bool]:
-        layout = payload.shape().members["codes"]
-        shape = Shape.cast(layout.elem_shape)
-        return layout.length, shape.width, shape.signed
+        return _port(getattr(self.component, f"tap_{name}"))
 
     def beats(self, side: str) -> int:
         """Beats per frame of a stream."""
         length = self.codes.shape[1] if side == "i" else self.out_length
         return -(-length // self.port(side)[0])
+
+
+def _port(payload: data.View) -> tuple[int, int, bool]:
+    lanes, shape = beat_shape(payload.shape())
+    return lanes, shape.width, shape.signed
 
 
 @dataclass(frozen=True)
