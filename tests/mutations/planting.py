@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sim.build import build_root
 from tests.mutations.faults import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,8 @@ def run_probe(probe: str, tree: Path, timeout: float = 240) -> subprocess.Comple
     """Run a probe against the project in ``tree``."""
     environment = os.environ | {
         "PYTHONPATH": str(tree),
+        # All copies share one build folder: Verilator's runtime is compiled once.
+        "GYRE_BUILD": str(build_root()),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }
