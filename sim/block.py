@@ -59,7 +59,7 @@ class Block:
     name : str
         Unique among the blocks of a bench.
     component : wiring.Component
-        Has beat streams ``i`` and ``o``, and perhaps ``step``.
+        Has beat streams ``i`` and ``o``, and perhaps outputs ``step...`` of one bit.
     codes : int64 array [frames, length]
         What enters.
     out_length : int
@@ -86,6 +86,11 @@ class Block:
         """The same of an inner stream."""
         return _port(getattr(self.component, f"tap_{name}"))
 
+    @property
+    def steps(self) -> list[str]:
+        """Names of the outputs that show an engine's steps."""
+        return [name for name in self.component.signature.members if name.startswith("step")]
+
     def beats(self, side: str) -> int:
         """Beats per frame of a stream."""
         length = self.codes.shape[1] if side == "i" else self.out_length
@@ -107,8 +112,8 @@ class Trace:
         What left.
     i_cycles, o_cycles : int64 arrays [frames, beats]
         Cycle of every beat.
-    steps : int
-        Cycles in which ``step`` was high.
+    steps : dict of str to int
+        Cycles in which each output ``step...`` was high.
     taps : dict of str to int64 array [frames, length]
         What passed on the inner streams.
     """
@@ -116,7 +121,7 @@ class Trace:
     codes: np.ndarray
     i_cycles: np.ndarray
     o_cycles: np.ndarray
-    steps: int
+    steps: Mapping[str, int]
     taps: Mapping[str, np.ndarray]
 
     @property
@@ -152,6 +157,7 @@ def run_blocks(
                 "bits": len(block.component.i.payload.as_value()),
                 "expected": len(block.codes) * block.beats("o"),
                 "taps": list(block.taps),
+                "steps": block.steps,
             }
             for block in blocks
         ],
@@ -225,13 +231,14 @@ class _Bench(wiring.Component):
     def __init__(self, blocks: Sequence[Block]) -> None:
         self.blocks, width = blocks, len(blocks)
         ports = {"i_valid": In(width), "i_ready": Out(width), "o_valid": Out(width)}
-        ports |= {"o_ready": In(width), "step": Out(width)}
+        ports |= {"o_ready": In(width)}
         for n, block in enumerate(blocks):
             for side, flow in (("i", In), ("o", Out)):
                 payload = getattr(block.component, side).payload.as_value()
                 ports[f"{side}_payload_{n}"] = flow(len(payload))
             for k, name in enumerate(block.taps):
                 ports[f"tap_{n}_{k}"] = Out(len(getattr(block.component, f"tap_{name}").as_value()))
+            ports[f"steps_{n}"] = Out(max(len(block.steps), 1))
             ports[f"moves_{n}"] = Out(max(len(block.taps), 1))
         super().__init__(ports)
 
@@ -252,6 +259,6 @@ class _Bench(wiring.Component):
                     getattr(self, f"tap_{n}_{k}").eq(getattr(component, f"tap_{name}").as_value()),
                     getattr(self, f"moves_{n}")[k].eq(getattr(component, f"moves_{name}")),
                 ]
-            if "step" in component.signature.members:
-                m.d.comb += self.step[n].eq(component.step)
+            for k, name in enumerate(block.steps):
+                m.d.comb += getattr(self, f"steps_{n}")[k].eq(getattr(component, name))
         return m

@@ -2,7 +2,7 @@
 
 The job is a JSON file named by ``GYRE_JOB``: ``blocks`` (each with ``name``, the input payloads
 ``beats``, the payload's ``bits``, the number of output beats ``expected`` and the names of its
-``taps``), ``patterns`` (a run each: ``source`` and ``sink`` pause or not, ``seed``,
+``taps`` and ``steps``), ``patterns`` (a run each: ``source`` and ``sink`` pause or not, ``seed``,
 ``reset_after``), ``patience`` (cycles without a beat that make a hang), ``settle`` (cycles after
 the last beat) and ``result`` (the file to write: a list of runs, each a list of blocks with
 ``words``, ``i_cycles``, ``o_cycles``, ``steps`` and the words of the ``taps``).
@@ -45,7 +45,9 @@ class Lane:
         self.words: list[int] = []
         self.i_cycles: list[int] = []
         self.o_cycles: list[int] = []
-        self.steps, self.idle = 0, 0
+        self.stepping = getattr(dut, f"steps_{number}") if block["steps"] else None
+        self.steps = dict.fromkeys(block["steps"], 0)
+        self.idle = 0
         self.held: int | None = None
 
     def pause(self, side: str) -> int:
@@ -68,9 +70,11 @@ class Lane:
         self.sink_pause = max(self.sink_pause - 1, 0)
         return offer, self.ready
 
-    def sample(self, cycle: int, i_ready: bool, o_valid: bool, step: bool) -> None:
+    def sample(self, cycle: int, i_ready: bool, o_valid: bool) -> None:
         """Look at the settled signals of this cycle."""
-        self.steps += step
+        if self.stepping is not None and (stepping := int(self.stepping.value)):
+            for k, name in enumerate(self.steps):
+                self.steps[name] += stepping >> k & 1
         self.idle += 1
         if self.moves is not None and (moves := int(self.moves.value)):
             for k, (name, payload) in enumerate(self.tap_payloads.items()):
@@ -115,9 +119,8 @@ async def run(dut, job: dict, pattern: dict, cycles: int | None) -> list[Lane]:
         dut.o_ready.value = sum(ready << n for n, (_, ready) in enumerate(driven))
         await Timer(2, "ns")
         i_ready, o_valid = int(dut.i_ready.value), int(dut.o_valid.value)
-        step = int(dut.step.value)
         for n, lane in enumerate(lanes):
-            lane.sample(cycle, i_ready >> n & 1, o_valid >> n & 1, step >> n & 1)
+            lane.sample(cycle, i_ready >> n & 1, o_valid >> n & 1)
             assert lane.done or lane.idle <= job["patience"], (
                 f"{lane.name}: hung at cycle {cycle}: {lane.sent} of {len(lane.beats)} beats in, "
                 f"{len(lane.words)} of {lane.expected} out"

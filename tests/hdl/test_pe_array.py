@@ -188,7 +188,7 @@ def test_steps_are_those_of_the_formula_under_every_stall_pattern() -> None:
     }
     for (name, pattern), trace in traces.items():
         if name in costs:
-            assert trace.steps == FRAMES * costs[name].steps, (name, pattern)
+            assert trace.steps == {"step": FRAMES * costs[name].steps}, (name, pattern)
 
 
 def test_refuses_lanes_that_do_not_divide_the_rows() -> None:

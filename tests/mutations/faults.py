@@ -284,10 +284,10 @@ RTL = [
         "probe_rtl",
     ),
     Mutation(
-        "RTL: the repacker takes a beat too many",
+        "RTL: the repacker takes a beat that does not fit",
         _REPACK,
         "fill <= (capacity - most) // unit",
-        "fill <= (capacity - most) // unit + 1",
+        "fill <= capacity // unit",
         "probe_rtl",
     ),
     Mutation(

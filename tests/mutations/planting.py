@@ -6,6 +6,7 @@ other status if it could not tell.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def planted(fault: Mutation | None) -> Iterator[Path]:
 
     The copy has a name of its own for each process and fault, so that tests can run in parallel.
     """
-    name = fault.what.replace(" ", "_") if fault else "control"
+    # Without a colon above all, which would end the tree's path on PYTHONPATH.
+    name = re.sub(r"\W+", "_", fault.what) if fault else "control"
     tree = TREES / f"{name}-{os.getpid()}"
     try:
         for folder in FOLDERS:
