@@ -284,10 +284,10 @@ RTL = [
         "probe_rtl",
     ),
     Mutation(
-        "RTL: the repacker takes a beat that does not fit",
+        "RTL: the repacker's buffer is too small",
         _REPACK,
-        "fill <= (capacity - most) // unit",
-        "fill <= capacity // unit",
+        "buffer = Signal(capacity * bits)",
+        "buffer = Signal((capacity - lanes) * bits)",
         "probe_rtl",
     ),
     Mutation(
