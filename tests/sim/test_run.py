@@ -142,7 +142,7 @@ def controlled(monkeypatch: pytest.MonkeyPatch, **changes) -> Simulator:
 
 def test_an_input_beat_left_over_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     # More frames at the entry than are awaited, and no time for their outputs to come.
-    broken = controlled(monkeypatch, words=lambda c: c["words"] + 600, settle=lambda c: 0)
+    broken = controlled(monkeypatch, words=lambda c: c["words"] + 600, settle=lambda c: 1)
     with pytest.raises(SimulationError, match=r"\d+ input beats left over"):
         broken.run(frames(10))
 
