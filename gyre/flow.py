@@ -163,7 +163,7 @@ class Flow:
             )
         codes = golden.quantize(self.trained.network.input, split.real()[:frames])
         verdict = verify(
-            self.accelerator, codes, files=design.files, seed=self.recipe.seed, progress=self.say
+            self.accelerator, codes, design=design, seed=self.recipe.seed, progress=self.say
         )
         self.seconds["build"] = verdict.build_seconds
         self.seconds["simulate"] = time.perf_counter() - begin - verdict.build_seconds

@@ -1,6 +1,8 @@
 """The accelerator: a network under a mapping, one stage a node, all working at once."""
 
-from amaranth.hdl import Module
+import warnings
+
+from amaranth.hdl import Module, UnusedElaboratable
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +12,9 @@ from hdl.stage import make_stage, stage_files
 from model.ir.errors import BadInput
 from model.ir.mapping import Mapping
 from model.ir.network import Network
+
+# An accelerator also serves as a description, of which no hardware need be made.
+warnings.filterwarnings("ignore", r".*\bAccelerator object", UnusedElaboratable)
 
 
 class Accelerator(wiring.Component):
@@ -39,7 +44,7 @@ class Accelerator(wiring.Component):
         If the mapping does not fit the network.
     """
 
-    def __init__(self, network: Network, mapping: Mapping, *, taps: bool = False) -> None:
+    def __init__(self, network: Network, mapping: Mapping, taps: bool = False) -> None:
         mapping.check(network)
         used = [stage.engine for stage in mapping.stages if stage.engine is not None]
         shared = sorted({name for name in used if used.count(name) > 1})

@@ -35,15 +35,14 @@ async def run_frames(dut):
     if job["reset_after"] is not None:
         await Timer(job["reset_after"] * PERIOD_NS, "ns")
         await reset(dut)
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     hung = False
     try:
         await with_timeout(RisingEdge(dut.done), job["max_cycles"] * PERIOD_NS, "ns")
     except SimTimeoutError:
         hung = True
-    seconds = time.perf_counter() - begin
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     counters = {name: int(getattr(dut, name).value) for name in job["counters"]}
-    Path(job["result"]).write_text(
-        json.dumps({"hung": hung, "seconds": seconds, "counters": counters})
-    )
+    result = {"hung": hung, "seconds": seconds, "cpu_seconds": cpu_seconds, "counters": counters}
+    Path(job["result"]).write_text(json.dumps(result))
     assert not hung, f"no end after {job['max_cycles']} cycles: {counters}"
