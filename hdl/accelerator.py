@@ -1,8 +1,6 @@
 """The accelerator: a network under a mapping, one stage a node, all working at once."""
 
-import warnings
-
-from amaranth.hdl import Module, UnusedElaboratable
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,9 +10,6 @@ from hdl.stage import make_stage, stage_files
 from model.ir.errors import BadInput
 from model.ir.mapping import Mapping
 from model.ir.network import Network
-
-# An accelerator also serves as a description, of which no hardware need be made.
-warnings.filterwarnings("ignore", r".*\bAccelerator object", UnusedElaboratable)
 
 
 class Accelerator(wiring.Component):
@@ -43,6 +38,9 @@ class Accelerator(wiring.Component):
     BadInput
         If the mapping does not fit the network.
     """
+
+    # An accelerator is also a description, of which no hardware need be made: no warning for that.
+    _MustUse__silence = True
 
     def __init__(self, network: Network, mapping: Mapping, taps: bool = False) -> None:
         mapping.check(network)

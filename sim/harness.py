@@ -60,7 +60,7 @@ class Harness(wiring.Component):
     first_in, first_out, last_out : Out(32)
         Cycle of the first input beat, of the end of the first output frame, and of the last.
     cycle : Out(32)
-        Cycles since reset.
+        Cycles from reset to ``done``.
     steps_<node> : Out(32)
         Steps that the node's engine has performed.
     """
@@ -112,7 +112,8 @@ class Harness(wiring.Component):
             self.count.eq(sink.count),
             dump.eq((quiet == self.settle) & ~self.done),
         ]
-        m.d.sync += self.cycle.eq(self.cycle + 1)
+        with m.If(~self.done):
+            m.d.sync += self.cycle.eq(self.cycle + 1)
         with m.If(self.count >= self.expected):
             m.d.sync += quiet.eq(quiet + (quiet != self.settle))
         with m.If(dump):
