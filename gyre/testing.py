@@ -62,15 +62,15 @@ def assert_golden(
     )
     real = samples.movedim(1, -1) if channels_first and samples.ndim > 2 else samples
     codes = golden.quantize(network.input, real.double().numpy())
-    verdict = verify(Accelerator(network, plan(network, Budget(multipliers))), codes)
-    assert verdict.equal, "RTL differs from golden: " + "; ".join(
-        f"{check}: {difference}" for check, difference in verdict.differences
-    )
     with torch.no_grad():
-        scores = module.eval()(samples).flatten(1)
-    same = float((scores.argmax(dim=1) == golden.predict(verdict.expected)).double().mean())
+        classes = module.eval()(samples).flatten(1).argmax(dim=1)
+    same = float((classes == golden.predict(golden.run(network, codes))).double().mean())
     assert same >= agreement, (
         f"golden gives the float network's class for {same:.4f} of {len(samples)} samples, "
         f"less than {agreement}: use more bits, or train with quantizers"
+    )
+    verdict = verify(Accelerator(network, plan(network, Budget(multipliers))), codes)
+    assert verdict.equal, "RTL differs from golden: " + "; ".join(
+        f"{check}: {difference}" for check, difference in verdict.differences
     )
     return verdict
