@@ -30,7 +30,7 @@ class Accelerator(wiring.Component):
     o : Out(stream of output codes, as many lanes as the last stage has)
     step_<node> : Out(1)
         The node's engine performs a step (only nodes with an engine).
-    tap_<node> : Out(beat) and tap_<node>_valid : Out(1)
+    tap_<node> : Out(beat) and moves_<node> : Out(1)
         A beat of the node's output moves in this cycle (only with ``taps``).
 
     Raises
@@ -64,7 +64,7 @@ class Accelerator(wiring.Component):
             if taps:
                 shape = code_shape(network.format(stage.node))
                 ports[f"tap_{stage.node}"] = Out(beat_layout(shape, stage.lanes))
-                ports[f"tap_{stage.node}_valid"] = Out(1)
+                ports[f"moves_{stage.node}"] = Out(1)
         super().__init__(ports)
 
     def stream(self, edge: str):
@@ -98,7 +98,7 @@ class Accelerator(wiring.Component):
             if self.taps:
                 m.d.comb += [
                     getattr(self, f"tap_{node.name}").eq(stage.o.p),
-                    getattr(self, f"tap_{node.name}_valid").eq(transfer(stage.o)),
+                    getattr(self, f"moves_{node.name}").eq(transfer(stage.o)),
                 ]
         connect(m, streams[self.network.output.name], wiring.flipped(self.o))
         return m

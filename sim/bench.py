@@ -40,11 +40,12 @@ def run_bench(
                 extra_env={"COCOTB_ANSI_OUTPUT": "0"} | env,
                 **kwargs,
             )
-        count, failed = get_results(results)
     except (SystemExit, RuntimeError, OSError) as error:
-        raise SimulationError(f"{module} did not run ({error}):\n{_tail(log)}") from error
+        if not results.exists():  # else a test has failed, which the results say too
+            raise SimulationError(f"{module} did not run ({error}):\n{_tail(log)}") from error
     finally:
         os.environ.update(saved)
+    count, failed = get_results(results)
     if failed or not count:
         raise SimulationError(f"{module}: {failed} of {count} tests failed:\n{_tail(log)}")
 

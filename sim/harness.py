@@ -137,7 +137,7 @@ class Harness(wiring.Component):
                     len(beat), depth, tap_file(stage.node)
                 )
                 m.d.comb += [
-                    tap.we.eq(getattr(placed, f"tap_{stage.node}_valid")),
+                    tap.we.eq(getattr(placed, f"moves_{stage.node}")),
                     tap.data.eq(beat),
                     tap.dump.eq(dump),
                 ]
@@ -150,7 +150,7 @@ _TOP_TEXT = """\
 module {top} (input wire rst, {ports});
   reg clk = 0;
   always #5 clk = ~clk;
-  harness harness (.clk(clk), .rst(rst), {connections});
+  {name} {name} (.clk(clk), .rst(rst), {connections});
 endmodule
 """
 
@@ -159,23 +159,39 @@ def generate_harness(harness: Harness, verilog: str | None = None) -> Design:
     """Verilog of a harness under a top with its own clock, and its accelerator's .hex files.
 
     With ``verilog``, the text of a generated accelerator, that very text is what runs. Without it
-    the accelerator is generated anew, and the initial values of all registers are left out: they
-    then begin at random, and a state that reset forgets would show.
+    the accelerator is generated anew, without initial values.
+    """
+    text = with_clock(
+        harness, "harness", TOP, provided=None if verilog is None else (MODULE, verilog)
+    )
+    return Design(TOP, text, harness.accelerator.files())
+
+
+def with_clock(
+    component: wiring.Component, name: str, top: str, provided: tuple[str, str] | None = None
+) -> str:
+    """Verilog of a component of plain ports, as the module ``name`` under a top with a clock.
+
+    The initial values of all registers are left out: they begin at random, and a state that reset
+    forgets shows. With a module that is ``provided`` (its name and its text), that text stays as it
+    is, and so do the initial values.
     """
     target = VerilogTarget()
-    if verilog is not None:
-        target.provide(MODULE, verilog)
-    target.convert(harness, "harness")
+    if provided is not None:
+        target.provide(*provided)
+    target.convert(component, name)
+    members = component.signature.members
     ports = [
-        f"{'input' if member.flow == wiring.In else 'output'} wire [{member.shape - 1}:0] {name}"
-        for name, member in harness.signature.members.items()
+        f"{'input' if member.flow == wiring.In else 'output'} wire [{member.shape - 1}:0] {port}"
+        for port, member in members.items()
     ]
-    names = list(harness.signature.members)
-    top = _TOP_TEXT.format(
-        top=TOP, ports=", ".join(ports), connections=", ".join(f".{n}({n})" for n in names)
+    text = _TOP_TEXT.format(
+        top=top,
+        name=name,
+        ports=", ".join(ports),
+        connections=", ".join(f".{port}({port})" for port in members),
     )
-    text = _without_initial(target.text()) if verilog is None else target.text()
-    return Design(TOP, top + text, harness.accelerator.files())
+    return text + (_without_initial(target.text()) if provided is None else target.text())
 
 
 def _without_initial(verilog: str) -> str:
@@ -183,8 +199,8 @@ def _without_initial(verilog: str) -> str:
     return re.sub(r"^(\s*reg [^=;]*) = \d+'[a-z]+[0-9a-f]+;", r"\1;", verilog, flags=re.M)
 
 
-def port_names(verilog: str) -> list[str]:
+def port_names(verilog: str, top: str = TOP) -> list[str]:
     """Names of the top's ports, which are all that a test bench sees."""
-    header = re.search(rf"module {TOP} \((.*?)\);", verilog, re.S)
+    header = re.search(rf"module {top} \((.*?)\);", verilog, re.S)
     assert header is not None
     return re.findall(r"(\w+)(?:,|$)", header.group(1))

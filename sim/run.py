@@ -8,12 +8,12 @@ from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from hdl.accelerator import Accelerator
-from hdl.lib.hexfile import from_bits, hex_text, read_hex, to_bits
+from hdl.lib.hexfile import hex_text, read_hex
 from model.ir.errors import BadInput
+from sim.beats import pack, unpack
 from sim.bench import SimulationError, run_bench
 from sim.build import build, build_root
 from sim.harness import (
@@ -270,16 +270,7 @@ class Simulator:
         format, lanes = network.format(edge), mapping.lanes(network, edge)
         beats, length = mapping.beats(network, edge), network.length(edge)
         matrix = read_hex(path.read_text(), lanes * format.bits + 2)[: frames * beats]
-        if len(matrix) != frames * beats:
-            raise SimulationError(f"{edge}: {len(matrix)} beats, not {frames * beats}")
-        marks = matrix[:, -2:].reshape(frames, beats, 2)
-        expected = np.zeros((beats, 2), dtype=np.uint8)
-        expected[0, 0] = expected[-1, 1] = 1
-        wrong = np.argwhere((marks != expected).any(axis=(1, 2)))
-        if len(wrong):
-            raise SimulationError(f"{edge}: frame marks of frame {wrong[0][0]} are wrong")
-        codes = from_bits(matrix[:, :-2], format.bits, format.signed)
-        codes = codes.reshape(frames, beats * lanes)[:, :length]
+        codes = unpack(matrix, frames, length, lanes, format.bits, format.signed, edge)
         return torch.from_numpy(codes.reshape(frames, *network.shape(edge)))
 
 
@@ -298,9 +289,7 @@ def write_files(run: Path, files: MappingType[str, str]) -> None:
 
 def input_text(codes: torch.Tensor, lanes: int, bits: int) -> str:
     """Frames as the source's memory file: each frame begins a new beat."""
-    flat = codes.flatten(1).numpy()
-    padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % lanes)))
-    return hex_text(to_bits(padded.reshape(-1, lanes), bits))
+    return hex_text(pack(codes.flatten(1).numpy(), lanes, bits))
 
 
 def simulate(accelerator: Accelerator, codes: torch.Tensor, *, stall: Stall = NO_STALL) -> Result:

@@ -86,7 +86,7 @@ class FrameSource(wiring.Component):
         m = Module()
         m.submodules.rom = rom = Rom(self.lanes * self.shape.width, self.depth, self.file)
         m.submodules.noise = noise = Noise()
-        fetched, sent, beat = Signal(32), Signal(32), Signal(range(self.beats))
+        fetched, sent, beat = Signal(32), Signal(32), Signal(address_bits(self.beats))
         move = Signal()
         m.d.comb += [
             noise.seed.eq(self.seed),

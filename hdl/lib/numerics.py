@@ -2,12 +2,26 @@
 
 from amaranth.hdl import Array, Const, Mux, Shape, Value, signed, unsigned
 
-from model.ir.numerics import BipolarFormat, CodebookFormat, Format, IntRange
+from model.ir.numerics import (
+    BipolarFormat,
+    CodebookFormat,
+    FixedPointFormat,
+    Format,
+    IntRange,
+    UniformFormat,
+)
 
 
 def range_shape(span: IntRange) -> Shape:
     """The narrowest shape that holds every integer of a range."""
     return signed(span.bits) if span.signed else unsigned(span.bits)
+
+
+def without_scale(format: Format) -> Format:
+    """The format as the gates see it: a fixed-point format is a uniform one."""
+    if isinstance(format, FixedPointFormat):
+        return UniformFormat(format.bits, format.signed)
+    return format
 
 
 def code_shape(format: Format) -> Shape:

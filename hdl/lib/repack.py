@@ -15,14 +15,16 @@ class Repack(wiring.Component):
 
     The codes that stay keep their order; each frame begins in lane 0 of a new beat, and its last
     beat is filled up with code 0. A beat enters and a beat leaves in every cycle that allows it, so
-    frames follow each other without a gap: the rate is that of the busier side.
+    frames follow each other without a gap: the rate is that of the busier side. Only where the
+    codes that stay cluster can the buffer run empty or full: at worst the two sides take turns.
 
     ::
 
-        i -> [beat, mask] -> [compacted] -> [buffer of 2 (in_lanes + lanes) codes] -> o
+        i -> [beat, mask] -> [compacted] -> [buffer] -> o
              (the first two registers only with a mask)
 
-    Latency: a beat is in the buffer, and can leave, 1 cycle after it arrived (3 with a mask).
+    Latency: a beat is in the buffer, and can leave, 1 cycle after it arrived (3 with a mask). The
+    buffer holds what one input beat adds at most, twice, and less than one output beat.
 
     Parameters
     ----------
@@ -65,18 +67,21 @@ class Repack(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         bits, in_lanes, lanes = self.shape.width, self.in_lanes, self.lanes
-        capacity = 2 * (in_lanes + lanes)
         in_beats, beats = -(-self.in_length // in_lanes), -(-self.length // lanes)
         tail = self.in_length - (in_beats - 1) * in_lanes
         padding = beats * lanes - self.length
 
         # The fill level counts units: without a mask only multiples of the unit occur.
         unit = math.gcd(in_lanes, lanes) if self.mask is None else 1
+        # The most that one beat adds; a frame's last beat is filled up to whole output beats. The
+        # buffer takes that much on top of what can be in it while the output never pauses.
+        most = in_lanes + padding if self.mask else max(in_lanes, tail + padding)
+        capacity = lanes - unit + 2 * most
 
         buffer = Signal(capacity * bits)  # reset: lanes above the fill level must be 0
         fill = Signal(range(capacity // unit + 1))
         room = Signal()
-        m.d.comb += room.eq(fill <= (capacity - in_lanes - lanes + unit) // unit)
+        m.d.comb += room.eq(fill <= (capacity - most) // unit)
 
         # What enters the buffer in this cycle: codes beyond `count` are 0.
         codes = Signal(in_lanes * bits)

@@ -1,12 +1,14 @@
 """Requantization in gates: ``y = clamp((acc * m + b + r) >> s)``."""
 
+from dataclasses import replace
+
 import numpy as np
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.lib.hexfile import hex_text, to_bits
-from hdl.lib.numerics import code_shape, range_shape
+from hdl.lib.numerics import code_shape, range_shape, without_scale
 from hdl.lib.rom import Rom, address_bits
 from hdl.lib.stream import beat_stream, transfer
 from hdl.target import place
@@ -134,9 +136,15 @@ class Requantize(wiring.Component):
         with m.If(en):
             m.d.sync += operands.eq(self.i.p.codes)
         parameters = data.View(data.ArrayLayout(width, self.lanes), channel.data)
+        # One module serves all layers whose lanes have the same gates.
+        gates = replace(
+            spec,
+            out_format=without_scale(spec.out_format),
+            per="layer" if spec.multiplies else "one",
+        )
+        name = f"requantize_{_tag(gates, self.acc)}"
         for lane in range(self.lanes):
-            name = f"requantize_{_tag(spec, self.acc)}"
-            unit = place(m, platform, f"lane_{lane}", name, RequantizeLane, spec, self.acc)
+            unit = place(m, platform, f"lane_{lane}", name, RequantizeLane, gates, self.acc)
             m.d.comb += [
                 unit.en.eq(en),
                 unit.acc.eq(operands[lane]),

@@ -4,7 +4,7 @@
 mark the first and the last beat of a frame. Lanes beyond the frame's length mean nothing.
 """
 
-from amaranth.hdl import Module, ShapeLike
+from amaranth.hdl import Module, Shape, ShapeLike
 from amaranth.lib import data, stream, wiring
 
 
@@ -18,14 +18,22 @@ def beat_stream(shape: ShapeLike, lanes: int) -> stream.Signature:
     return stream.Signature(beat_layout(shape, lanes))
 
 
-def connect(m: Module, source: stream.Interface, sink: stream.Interface) -> None:
-    """Connect two streams whose payloads have the same shape.
+def beat_shape(layout: data.StructLayout) -> tuple[int, Shape]:
+    """Lanes of a beat's layout, and the shape of its codes."""
+    codes = layout.members["codes"]
+    return codes.length, Shape.cast(codes.elem_shape)
 
-    Amaranth's own ``connect`` compares widths only, so signed to unsigned would pass silently.
+
+def connect(m: Module, source: stream.Interface, sink: stream.Interface) -> None:
+    """Connect two streams whose beats have the same lanes and the same shape of codes.
+
+    Amaranth's own ``connect`` compares widths only, and so do its layouts inside a layout: signed
+    to unsigned, or 3 codes of 4 bits to 4 of 3 bits, would pass silently.
     """
-    shapes = [side.payload.shape() for side in (source, sink)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"payloads must have the same shape, not {shapes[0]!r} and {shapes[1]!r}")
+    beats = [beat_shape(side.payload.shape()) for side in (source, sink)]
+    if beats[0] != beats[1]:
+        lanes = [f"{lanes} lanes of {shape!r}" for lanes, shape in beats]
+        raise ValueError(f"beats must have the same shape, not {lanes[0]} and {lanes[1]}")
     wiring.connect(m, source, sink)
 
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
-from hdl.lib.numerics import code_shape, range_shape
+from hdl.lib.numerics import code_shape, range_shape, without_scale
 from hdl.lib.rom import Rom, address_bits
 from hdl.lib.stream import beat_stream, transfer
 from hdl.pe.processing_element import ProcessingElement
@@ -76,7 +76,7 @@ class PeArray(wiring.Component):
         )
         write, read = buffer.write_port(), buffer.read_port()
         full = Signal(2)
-        load_half, load_index = Signal(), Signal(range(steps))
+        load_half, load_index = Signal(), Signal(address_bits(steps))
         m.d.comb += [
             self.i.ready.eq(~full.bit_select(load_half, 1)),
             write.en.eq(transfer(self.i)),
@@ -91,8 +91,8 @@ class PeArray(wiring.Component):
             m.d.sync += [load_index.eq(0), load_half.eq(~load_half)]
 
         # Sequencer: one step a cycle while a vector is there.
-        half, index, fold = Signal(), Signal(range(steps)), Signal(range(folds))
-        word = Signal(address_bits(folds * steps))
+        half, index = Signal(), Signal(address_bits(steps))
+        fold, word = Signal(address_bits(folds)), Signal(address_bits(folds * steps))
         issue, used = Signal(), Signal()
         m.submodules.weights = weights = Rom(
             spec.rows * spec.cols * w_bits, folds * steps, self.weight_file
@@ -126,7 +126,8 @@ class PeArray(wiring.Component):
         first = self._delay(m, en, issue & (index == 0), 3 + spec.tree_stages(), "first")
         done = self._delay(m, en, issue & (index == steps - 1), 4 + spec.tree_stages(), "done")
         sums = Signal(data.ArrayLayout(range_shape(acc), spec.rows))
-        args = layer.in_format, layer.weight_format, range_shape(acc), spec.cols
+        formats = without_scale(layer.in_format), without_scale(layer.weight_format)
+        args = *formats, range_shape(acc), spec.cols
         name = "pe_" + "_".join((_tag(args[0]), _tag(args[1]), f"{acc.bits}", f"{spec.cols}"))
         for row in range(spec.rows):
             pe = place(m, platform, f"pe_{row}", name, ProcessingElement, *args)
@@ -143,7 +144,7 @@ class PeArray(wiring.Component):
         last_drains = beats - (folds - 1) * drains
         holding = Signal(spec.rows * acc.bits, reset_less=True)
         left = Signal(range(drains + 1))
-        beat, free = Signal(range(beats)), Signal()
+        beat, free = Signal(address_bits(beats)), Signal()
         leave, end = transfer(self.o), Signal()
         m.d.comb += [
             self.o.valid.eq(left != 0),
@@ -160,11 +161,16 @@ class PeArray(wiring.Component):
                 holding.eq(holding >> (lanes * acc.bits)),
                 beat.eq(Mux(end, 0, beat + 1)),
             ]
-        taken = Signal(range(folds))
+        taken = Signal(address_bits(folds))
+        final = taken == folds - 1
+        entering = Signal.like(sums)
+        m.d.comb += entering.eq(sums)
+        if not layer.weight_format.has_zero:  # the rows beyond the matrix are not 0 by themselves
+            for row in range(layer.out_features - (folds - 1) * spec.rows, spec.rows):
+                m.d.comb += entering[row].eq(Mux(final, 0, sums[row]))
         with m.If(done & en):
-            final = taken == folds - 1
             m.d.sync += [
-                holding.eq(sums.as_value()),
+                holding.eq(entering.as_value()),
                 left.eq(Mux(final, last_drains, drains)),
                 taken.eq(Mux(final, 0, taken + 1)),
             ]

@@ -31,7 +31,8 @@ class StageCost:
     input_beats, output_beats : int
         Beats per frame on the streams.
     latency : int
-        Cycles from a frame's first input beat to its last output beat, through an idle stage.
+        Cycles from a frame's first input beat to its last output beat, both counted, through an
+        idle stage that is neither starved nor stalled.
     macs : int
         Useful multiply-accumulates per frame.
     steps : int

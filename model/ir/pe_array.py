@@ -14,6 +14,7 @@ from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.mapping import MAX_LANES, EngineSpec, StageCost
 from model.ir.network import Node
+from model.ir.repack import repack_cost
 from model.ir.spec import check_int
 
 TREE_ARITY = 4
@@ -118,22 +119,24 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             multipliers.append((lanes, layer.accumulator().bits, requantize.m_bits))
         in_beats, beats = -(-layer.in_features // in_lanes), -(-layer.out_features // lanes)
         last = -(-(layer.out_features - (folds - 1) * self.rows) // lanes)
-        repacked = in_lanes != self.cols
-        load = max(in_beats, steps) + (2 if repacked else 0)
-        drained = max(steps, self.rows // lanes) * (folds - 1) + steps
+        load, n = steps, layer.in_features
+        if in_lanes != self.cols:
+            load = repack_cost(n, n, in_lanes, self.cols, masked=False).latency
+        computed = max(steps, self.rows // lanes) * (folds - 1) + steps + self.tree_stages()
         return StageCost(
             cycles=max(self.fold_cycles(layer, lanes), in_beats, steps),
             ideal_cycles=Fraction(layer.macs(), self.rows * self.cols),
             input_beats=in_beats,
             output_beats=beats,
-            latency=load + drained + self.tree_stages() + last + requantize_latency(layer) + 3,
+            # Memory, operands, products and accumulator are a register stage each.
+            latency=load + computed + 4 + last + requantize_latency(layer),
             macs=layer.macs(),
             steps=folds * steps,
             weight_words=folds * steps * self.rows * self.cols,
             activation_words=folds * steps * self.cols,
             multipliers=tuple(multipliers),
             weight_bits=folds * steps * self.rows * self.cols * weight,
-            parameter_bits=folds * self.rows * requantize.channel_bits() + requantize.layer_bits(),
+            parameter_bits=beats * lanes * requantize.channel_bits() + requantize.layer_bits(),
             buffer_bits=2 * steps * self.cols * activation,
         )
 

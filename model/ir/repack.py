@@ -13,16 +13,24 @@ def repack_latency(masked: bool) -> int:
 def repack_cost(in_length: int, length: int, in_lanes: int, lanes: int, masked: bool) -> StageCost:
     """Cost of repacking frames of ``in_length`` codes, of which ``length`` stay.
 
-    One beat enters and one leaves in a cycle, so the rate is that of the busier side; the latency
-    is that of a frame whose last code is kept, with as many output beats as are still to come once
-    the last input beat has arrived.
+    One beat enters and one leaves in a cycle, so the cycles are the beats of the busier side; where
+    the codes that stay cluster, it can be up to the beats of both sides. The latency is that of the
+    worst mask, whose codes stay at the end of the frame; without a mask it is exact.
     """
     in_beats, beats = -(-in_length // in_lanes), -(-length // lanes)
+    dropped = in_length - length
+
+    def end(beat: int) -> int:
+        """Cycles until the last output beat has left, if nothing but this beat were late."""
+        arrival = (dropped + min((beat + 1) * lanes, length) - 1) // in_lanes
+        return arrival + repack_latency(masked) + beats - beat
+
     return StageCost(
         cycles=max(in_beats, beats),
         ideal_cycles=Fraction(0),
         input_beats=in_beats,
         output_beats=beats,
-        latency=max(in_beats, beats) + repack_latency(masked),
+        # The wait of a beat grows or falls all along the frame, but for its last beat.
+        latency=max(end(beat) for beat in {0, max(beats - 2, 0), beats - 1}),
         parameter_bits=in_beats * in_lanes if masked else 0,
     )

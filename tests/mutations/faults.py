@@ -130,4 +130,180 @@ GOLDEN = [
     ),
 ]
 
-FAULTS = [*GOLDEN]
+_RTL_REQUANTIZE = "hdl/lib/requantize.py"
+_REPACK = "hdl/lib/repack.py"
+_PE = "hdl/pe/processing_element.py"
+_ARRAY = "hdl/pe/array.py"
+
+RTL = [
+    Mutation(
+        "RTL: nothing is added for the rounding",
+        _RTL_REQUANTIZE,
+        "product + bias + spec.rounding",
+        "product + bias",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the shift is one too far",
+        _RTL_REQUANTIZE,
+        "total >> spec.shift",
+        "total >> (spec.shift + 1)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the clamp loses the lowest code",
+        _RTL_REQUANTIZE,
+        "m.d.sync += code.eq(span.low)",
+        "m.d.sync += code.eq(span.low + 1)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the clamp spares one code above",
+        _RTL_REQUANTIZE,
+        "result > span.high",
+        "result > span.high + 1",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the index of the parameters does not return to 0",
+        _RTL_REQUANTIZE,
+        "index.eq(Mux(self.i.p.last, 0, index + 1))",
+        "index.eq(index + 1)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: a stalled requantizer moves on",
+        _RTL_REQUANTIZE,
+        "en.eq(~self.o.valid | self.o.ready)",
+        "en.eq(1)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the m of a channel belongs to its neighbour",
+        _RTL_REQUANTIZE,
+        "unit.m.eq(parameters[lane][spec.b_bits :].as_signed())",
+        "unit.m.eq(parameters[lane][spec.b_bits - 1 :].as_signed())",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: weights lose their sign",
+        _PE,
+        "w = decode(self.weight, self.w[col])",
+        "w = decode(self.weight, self.w[col].as_unsigned())",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: an accumulator is not cleared",
+        _PE,
+        "Mux(self.first, 0, acc)",
+        "acc",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: a sum of the tree is too narrow",
+        _PE,
+        "product.sum_of(min(count, self.cols))",
+        "product.sum_of(1)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: bipolar codes are the other way round",
+        "hdl/lib/numerics.py",
+        "Mux(code, Const(1, signed(2)), Const(-1, signed(2)))",
+        "Mux(code, Const(-1, signed(2)), Const(1, signed(2)))",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: rows are dealt to the folds in turn",
+        _ARRAY,
+        "padded.reshape(folds, spec.rows, steps, spec.cols).swapaxes(1, 2)",
+        "padded.reshape(spec.rows, folds, steps, spec.cols).transpose(1, 2, 0, 3)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the rows are the other way round",
+        _ARRAY,
+        "pe.w.as_value().eq(w[row])",
+        "pe.w.as_value().eq(w[spec.rows - 1 - row])",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the weight address does not return to 0",
+        _ARRAY,
+        "[fold.eq(0), word.eq(0), half.eq(~half)]",
+        "[fold.eq(0), half.eq(~half)]",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the last fold drains as many beats as the others",
+        _ARRAY,
+        "left.eq(Mux(final, last_drains, drains))",
+        "left.eq(drains)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: sums are taken while the holding register is busy",
+        _ARRAY,
+        "en.eq(~done | free)",
+        "en.eq(1)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: a stalled beat of sums does not hold",
+        _ARRAY,
+        "with m.If(leave):",
+        "with m.If(self.o.valid):",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: sums are taken a cycle early",
+        _ARRAY,
+        '4 + spec.tree_stages(), "done"',
+        '3 + spec.tree_stages(), "done"',
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: a vector is loaded over one in use",
+        _ARRAY,
+        "self.i.ready.eq(~full.bit_select(load_half, 1))",
+        "self.i.ready.eq(1)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: both vectors load into one half",
+        _ARRAY,
+        "load_index.eq(0), load_half.eq(~load_half)",
+        "load_index.eq(0)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: rows beyond the matrix reach the next layer",
+        _ARRAY,
+        "entering[row].eq(Mux(final, 0, sums[row]))",
+        "entering[row].eq(sums[row])",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the repacker's buffer is too small",
+        _REPACK,
+        "buffer = Signal(capacity * bits)",
+        "buffer = Signal((capacity - lanes) * bits)",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the repacker is short of a beat",
+        _REPACK,
+        "capacity = lanes - unit + 2 * most",
+        "capacity = lanes - unit + most",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: the mask's bits are the other way round",
+        "hdl/select.py",
+        "mask.reshape(-1, in_lanes)",
+        "mask.reshape(-1, in_lanes)[:, ::-1]",
+        "probe_rtl",
+    ),
+]
+
+FAULTS = [*GOLDEN, *RTL]

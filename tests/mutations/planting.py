@@ -6,6 +6,7 @@ other status if it could not tell.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sim.build import build_root
 from tests.mutations.faults import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +30,8 @@ def planted(fault: Mutation | None) -> Iterator[Path]:
 
     The copy has a name of its own for each process and fault, so that tests can run in parallel.
     """
-    name = fault.what.replace(" ", "_") if fault else "control"
+    # Without a colon above all, which would end the tree's path on PYTHONPATH.
+    name = re.sub(r"\W+", "_", fault.what) if fault else "control"
     tree = TREES / f"{name}-{os.getpid()}"
     try:
         for folder in FOLDERS:
@@ -56,6 +59,8 @@ def run_probe(probe: str, tree: Path, timeout: float = 240) -> subprocess.Comple
     """Run a probe against the project in ``tree``."""
     environment = os.environ | {
         "PYTHONPATH": str(tree),
+        # All copies share one build folder: Verilator's runtime is compiled once.
+        "GYRE_BUILD": str(build_root()),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }

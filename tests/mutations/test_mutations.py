@@ -8,14 +8,28 @@ from tests.mutations.faults import FAULTS, Mutation
 from tests.mutations.planting import DETECTED, edit, planted, run_probe
 
 
-@pytest.mark.parametrize("probe", sorted({fault.probe for fault in FAULTS}))
+def marked(probe: str) -> list[pytest.MarkDecorator]:
+    """The markers of the tests that run a probe."""
+    return [pytest.mark.rtl] if probe == "probe_rtl" else []
+
+
+PROBES = [
+    pytest.param(probe, marks=marked(probe)) for probe in sorted({fault.probe for fault in FAULTS})
+]
+CASES = [
+    pytest.param(fault, marks=marked(fault.probe), id=fault.what.replace(" ", "_"))
+    for fault in FAULTS
+]
+
+
+@pytest.mark.parametrize("probe", PROBES)
 def test_a_probe_finds_nothing_where_there_is_no_fault(probe: str) -> None:
     with planted(None) as tree:
         result = run_probe(probe, tree)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what.replace(" ", "_"))
+@pytest.mark.parametrize("fault", CASES)
 def test_every_seeded_fault_is_detected(fault: Mutation) -> None:
     with planted(fault) as tree:
         result = run_probe(fault.probe, tree)

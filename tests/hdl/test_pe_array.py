@@ -1,0 +1,196 @@
+"""The PE array against the golden accumulators; its cycles, steps and latency by formula.
+
+A single row is the processing element itself, so every format is tried there too.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from hdl.engine import engine_files, make_engine
+from hdl.pe.array import PeArray
+from hdl.stage import make_stage, stage_files
+from model import golden
+from model.ir.linear import LinearSpec
+from model.ir.network import Node
+from model.ir.numerics import (
+    BipolarFormat,
+    CodebookFormat,
+    FixedPointFormat,
+    Format,
+    UniformFormat,
+)
+from model.ir.pe_array import PeArraySpec, requantize_latency
+from model.ir.requantize import RequantizeSpec
+from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from tests.examples import codes_of
+from tests.strategies import requantize_tensors
+from tests.tools import require_tools
+
+pytestmark = pytest.mark.rtl
+
+FRAMES = 8
+U, B = UniformFormat, BipolarFormat()
+LEVELS = CodebookFormat((0, 1, -1, 2, -2, 4, -4))
+NO_ZERO = CodebookFormat((-3, -1, 1, 3, 6))
+# Activations, weights; M, N; rows, cols; output lanes.
+FORMATS = [
+    (U(1, False), U(1, False), 3, 5, 1, 2, 1),
+    (U(1, True), U(1, True), 3, 5, 2, 5, 1),
+    (U(16, True), U(16, True), 3, 6, 2, 4, 2),
+    (U(16, False), U(16, True), 4, 3, 2, 2, 1),
+    (U(16, False), U(16, False), 2, 9, 1, 9, 1),
+    (U(3, False), U(7, True), 6, 8, 3, 4, 1),
+    (U(8, True), U(2, False), 6, 8, 3, 3, 3),
+    (FixedPointFormat(5, True, 2), FixedPointFormat(4, True, 3), 5, 6, 2, 4, 2),
+    (U(5, True), U(4, True), 5, 6, 2, 4, 2),
+    (U(4, False), B, 5, 7, 2, 3, 2),
+    (B, U(4, True), 5, 7, 2, 3, 1),
+    (B, B, 6, 8, 4, 4, 4),
+    (B, B, 5, 8, 4, 2, 4),
+    (U(4, False), LEVELS, 7, 6, 3, 2, 3),
+    (U(4, True), NO_ZERO, 7, 7, 3, 3, 1),
+    (LEVELS, U(3, True), 4, 5, 4, 3, 2),
+    (NO_ZERO, LEVELS, 4, 5, 2, 3, 1),
+    (B, LEVELS, 4, 9, 2, 4, 2),
+]
+SMALL = (U(3, True), U(3, True))
+SHAPES = [
+    (*SMALL, 1, 1, 1, 1, 1),
+    (*SMALL, 1, 9, 1, 3, 1),
+    (*SMALL, 9, 1, 3, 1, 1),
+    (*SMALL, 9, 1, 3, 1, 3),
+    (*SMALL, 3, 4, 8, 2, 2),  # more rows than outputs
+    (*SMALL, 3, 4, 8, 2, 8),
+    (*SMALL, 4, 3, 2, 8, 1),  # more columns than inputs
+    (*SMALL, 3, 3, 4, 4, 1),
+    (*SMALL, 12, 4, 6, 4, 1),  # the drain is the limit
+    (*SMALL, 12, 8, 6, 4, 2),
+    (*SMALL, 13, 8, 6, 4, 2),
+    (*SMALL, 17, 12, 6, 4, 3),
+    (*SMALL, 8, 40, 4, 20, 2),  # an adder tree of three stages
+    (*SMALL, 8, 33, 4, 11, 4),
+]
+CASES = [*FORMATS, *SHAPES]
+# What enters in a width of its own: input lanes, and a case.
+STAGES = [
+    *((n, FORMATS[9]) for n in (1, 3, 5)),
+    *((n, SHAPES[8]) for n in (1, 3)),
+    *((n, SHAPES[10]) for n in (2, 4, 5)),
+    (2, FORMATS[13]),
+    (1, SHAPES[0]),
+    (3, SHAPES[5]),
+    (7, SHAPES[13]),
+]
+
+
+def layer(case, n: int) -> LinearSpec:
+    entry, weight, outputs, inputs = case[:4]
+    per = ("one", "layer", "channel")[n % 3]
+    requantize = RequantizeSpec(U(6, True), 3, per, 0 if per == "one" else 5, 12)
+    return LinearSpec(inputs, outputs, entry, weight, requantize)
+
+
+def node_of(case, n: int) -> Node:
+    rng = np.random.default_rng(n)
+    spec = layer(case, n)
+    weight = codes_of(spec.weight_format.codes, rng, spec.out_features, spec.in_features)
+    tensors = requantize_tensors(spec.requantize, spec.out_features, rng)
+    return Node(f"fc{n}", spec, ("x",), 1.0, {"weight": weight, **tensors})
+
+
+def codes_for(format: Format, length: int) -> np.ndarray:
+    return codes_of(format.codes, np.random.default_rng(length), FRAMES, length)
+
+
+def evaluated(node: Node, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Golden accumulators and output codes of one node, whatever its input format."""
+    keep: dict[str, torch.Tensor] = {}
+    out = golden.evaluate(node.spec, node, [torch.from_numpy(codes)], keep)
+    return keep[f"{node.name}.acc"].numpy(), out.numpy()
+
+
+@cache
+def bench():
+    """Arrays and stages with the codes expected, and what they did."""
+    blocks, expected = {}, {}
+    for n, case in enumerate(CASES):
+        node, spec, lanes = node_of(case, n), PeArraySpec(*case[4:6]), case[6]
+        codes = codes_for(case[0], node.spec.in_features)
+        name = f"array {n}"
+        engine = make_engine(spec, node, lanes)
+        blocks[name] = Block(name, engine, codes, node.spec.out_features, engine_files(spec, node))
+        expected[name] = evaluated(node, codes)[0]
+    for n, (in_lanes, case) in enumerate(STAGES, start=len(CASES)):
+        node, spec, lanes = node_of(case, n), PeArraySpec(*case[4:6]), case[6]
+        codes = codes_for(case[0], node.spec.in_features)
+        name = f"stage {n}"
+        args = node.spec, node, spec, in_lanes, lanes
+        blocks[name] = Block(
+            name, make_stage(*args), codes, node.spec.out_features, stage_files(*args)
+        )
+        expected[name] = evaluated(node, codes)[1]
+    return blocks, expected, run_blocks(list(blocks.values()))
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    require_tools("g++")
+
+
+def test_equals_golden_under_every_stall_pattern() -> None:
+    blocks, expected, traces = bench()
+    for name, block in blocks.items():
+        check_values(traces, block, expected[name])
+
+
+def test_an_array_takes_the_cycles_of_its_formula() -> None:
+    _, _, traces = bench()
+    for n, case in enumerate(CASES):
+        stated = PeArraySpec(*case[4:6]).fold_cycles(layer(case, n), case[6])
+        gaps = traces[f"array {n}", FULL_SPEED].gaps
+        assert gaps[2:] == [stated] * len(gaps[2:]), (case, gaps, stated)
+
+
+def test_the_array_never_idles_where_the_drain_is_wide_enough() -> None:
+    for n, case in enumerate(CASES):
+        spec, lin = PeArraySpec(*case[4:6]), layer(case, n)
+        if case[6] >= spec.drain_lanes(lin):
+            stated = spec.row_folds(lin) * spec.col_folds(lin)
+            assert spec.fold_cycles(lin, case[6]) == stated, case
+
+
+def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
+    _, _, traces = bench()
+    for n, (in_lanes, case) in enumerate(STAGES, start=len(CASES)):
+        cost = PeArraySpec(*case[4:6]).cost(layer(case, n), in_lanes, case[6])
+        trace = traces[f"stage {n}", FULL_SPEED]
+        assert trace.latency == cost.latency, (in_lanes, case)
+        assert trace.gaps[2:] == [cost.cycles] * len(trace.gaps[2:]), (in_lanes, case)
+
+
+def test_an_array_has_the_latency_of_its_stage_without_the_requantizer() -> None:
+    _, _, traces = bench()
+    for n, case in enumerate(CASES):
+        lin = layer(case, n)
+        stated = PeArraySpec(*case[4:6]).cost(lin, case[5], case[6]).latency
+        found = traces[f"array {n}", FULL_SPEED].latency
+        assert found == stated - requantize_latency(lin), case
+
+
+def test_steps_are_those_of_the_formula_under_every_stall_pattern() -> None:
+    _, _, traces = bench()
+    costs = {
+        f"array {n}": PeArraySpec(*case[4:6]).cost(layer(case, n), case[5], case[6])
+        for n, case in enumerate(CASES)
+    }
+    for (name, pattern), trace in traces.items():
+        if name in costs:
+            assert trace.steps == {"step": FRAMES * costs[name].steps}, (name, pattern)
+
+
+def test_refuses_lanes_that_do_not_divide_the_rows() -> None:
+    with pytest.raises(ValueError, match="lanes must divide 4 rows, not 3"):
+        PeArray(PeArraySpec(4, 2), layer(SHAPES[0], 0), lanes=3, weight_file="w.hex")

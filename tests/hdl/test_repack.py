@@ -1,0 +1,112 @@
+"""The repacker against plain indexing: values, rate and latency."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from amaranth.hdl import Shape
+
+from hdl.lib.repack import Repack
+from hdl.stage import make_stage, stage_files
+from model.ir.network import Node
+from model.ir.numerics import IntRange, UniformFormat
+from model.ir.repack import repack_cost
+from model.ir.select import SelectSpec
+from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from tests.examples import codes_of
+from tests.tools import require_tools
+
+pytestmark = pytest.mark.rtl
+
+FRAMES = 12
+WIDTHS = [(1, 1), (1, 3), (3, 1), (2, 3), (3, 2), (2, 4), (4, 2), (4, 4), (5, 3), (3, 5), (8, 1)]
+LENGTHS = [1, 5, 7, 16]
+MASKS = {
+    "all": lambda n, rng: range(n),
+    "first": lambda n, rng: [0],
+    "last": lambda n, rng: [n - 1],
+    "low": lambda n, rng: range(n // 2),
+    "high": lambda n, rng: range(n // 2, n),
+    "even": lambda n, rng: range(0, n, 2),
+    "random": lambda n, rng: np.flatnonzero(rng.random(n) < 0.4),
+}
+MASKED_WIDTHS = [(1, 2), (4, 1), (3, 2), (4, 4), (5, 8)]
+
+
+def entry(bits: int, signed: bool, length: int) -> np.ndarray:
+    return codes_of(IntRange.of_bits(bits, signed), np.random.default_rng(length), FRAMES, length)
+
+
+@cache
+def bench():
+    """Blocks by name, with the codes expected and the cost stated, and what they did."""
+    blocks, expected, costs = {}, {}, {}
+    for n, (length, (in_lanes, lanes)) in enumerate((a, w) for a in LENGTHS for w in WIDTHS):
+        bits, signed = (1, 4, 9)[n % 3], n % 2 == 1
+        shape = {"in_length": length, "length": length, "in_lanes": in_lanes, "lanes": lanes}
+        component = Repack(Shape(bits, signed), **shape)
+        name = f"{length} codes, {in_lanes} to {lanes} lanes"
+        blocks[name] = Block(name, component, entry(bits, signed, length), length)
+        expected[name] = blocks[name].codes
+        costs[name] = repack_cost(length, length, in_lanes, lanes, masked=False)
+    rng = np.random.default_rng(1)
+    for n, (kind, (in_lanes, lanes)) in enumerate((k, w) for k in MASKS for w in MASKED_WIDTHS):
+        length, format = (19, 16)[n % 2], UniformFormat((1, 5)[n % 2], n % 3 == 0)
+        indices = np.array(MASKS[kind](length, rng))
+        spec = SelectSpec(length, len(indices), format)
+        node = Node(f"keep_{n}", spec, ("x",), 1.0, {"indices": indices})
+        name = f"{kind} of {length} codes, {in_lanes} to {lanes} lanes"
+        codes = entry(format.bits, format.signed, length)
+        component = make_stage(spec, node, None, in_lanes, lanes)
+        files = stage_files(spec, node, None, in_lanes, lanes)
+        blocks[name] = Block(name, component, codes, len(indices), files)
+        expected[name] = codes[:, indices]
+        costs[name] = spec.stage_cost(in_lanes, lanes)
+    return blocks, expected, costs, run_blocks(list(blocks.values()))
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    require_tools("g++")
+
+
+def test_keeps_the_codes_and_their_order_under_every_stall_pattern() -> None:
+    blocks, expected, _, traces = bench()
+    for name, block in blocks.items():
+        check_values(traces, block, expected[name])
+
+
+def test_runs_at_the_rate_of_the_busier_side() -> None:
+    blocks, _, costs, traces = bench()
+    for name in blocks:
+        if "low" in name or "high" in name or "random" in name:
+            continue  # where the kept codes cluster, the buffer cannot always bridge the gap
+        gaps = traces[name, FULL_SPEED].gaps[FRAMES // 2 :]
+        assert gaps == [costs[name].cycles] * len(gaps), name
+
+
+def test_a_cluster_of_kept_codes_costs_at_most_its_own_beats() -> None:
+    blocks, _, costs, traces = bench()
+    for name in blocks:
+        cost, gaps = costs[name], traces[name, FULL_SPEED].gaps
+        assert max(gaps[FRAMES // 2 :]) <= cost.input_beats + cost.output_beats, name
+
+
+def test_the_latency_is_the_one_stated() -> None:
+    blocks, _, costs, traces = bench()
+    for name in blocks:
+        found, stated = traces[name, FULL_SPEED].latency, costs[name].latency
+        exact = any(word in name for word in ("all", "last", "high")) or "of" not in name
+        assert found == stated if exact else found <= stated, (name, found, stated)
+
+
+def test_the_beats_are_those_stated() -> None:
+    blocks, _, costs, _ = bench()
+    for name, block in blocks.items():
+        stated = (costs[name].input_beats, costs[name].output_beats)
+        assert (block.beats("i"), block.beats("o")) == stated, name
+
+
+def test_refuses_to_drop_codes_without_a_mask() -> None:
+    with pytest.raises(ValueError, match="length must be 8 without a mask, not 7"):
+        Repack(Shape(4, False), in_length=8, length=7, in_lanes=2, lanes=2)

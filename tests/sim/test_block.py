@@ -1,0 +1,94 @@
+"""The bench for blocks finds every broken rule of the handshake."""
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.lib.stream import beat_stream, transfer
+from sim.bench import SimulationError
+from sim.block import Block, Pattern, check_values, run_blocks
+from tests.tools import require_tools
+
+pytestmark = pytest.mark.rtl
+
+CODES = np.random.default_rng(1).integers(0, 16, (6, 5))
+SINK = Pattern(sink=True, seed=2)
+BOTH = Pattern(True, True, 3)
+
+
+class Register(wiring.Component):
+    """A register between two streams; ``fault`` names the rule that it breaks."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        super().__init__(
+            {"i": In(beat_stream(unsigned(4), 2)), "o": Out(beat_stream(unsigned(4), 2))}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        full, count = Signal(), Signal(8)
+        m.d.comb += [self.i.ready.eq(~full | self.o.ready), self.o.valid.eq(full)]
+        m.d.sync += count.eq(count + 1)
+        with m.If(self.i.ready):
+            m.d.sync += [full.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
+        if self.fault == "valid falls":
+            m.d.comb += self.o.valid.eq(full & ~count[1])
+            m.d.comb += self.i.ready.eq(~full | (self.o.ready & ~count[1]))
+        elif self.fault == "payload moves":
+            with m.If(full & ~self.o.ready):
+                m.d.sync += self.o.p.codes[1].eq(self.o.p.codes[1] + 1)
+        elif self.fault == "valid waits for ready":
+            m.d.comb += self.o.valid.eq(full & self.o.ready)
+        elif self.fault == "a beat is lost":
+            with m.If(self.i.ready & self.i.p.last & count[4]):
+                m.d.sync += full.eq(0)
+        elif self.fault == "a beat is made up":
+            spent = Signal()  # a while after the last beat
+            with m.If((count == 90) & ~full & ~spent):
+                m.d.sync += [full.eq(1), spent.eq(1)]
+        elif self.fault == "a mark is wrong":
+            with m.If(transfer(self.i)):
+                m.d.sync += self.o.p.first.eq(self.i.p.last)
+        elif self.fault == "padding is not 0":
+            with m.If(transfer(self.i) & self.i.p.last):
+                m.d.sync += self.o.p.codes[1].eq(3)
+        elif self.fault == "a code is wrong":
+            with m.If(transfer(self.i) & self.i.p.first):
+                m.d.sync += self.o.p.codes[1].eq(self.i.p.codes[1] ^ count[2])
+        return m
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    require_tools("g++")
+
+
+def run(fault: str, patterns=(Pattern(), SINK, BOTH)) -> None:
+    """One register on the bench, its values compared."""
+    block = Block("register", Register(fault), CODES, CODES.shape[1])
+    check_values(run_blocks([block], patterns), block, CODES)
+
+
+def test_a_sound_block_passes() -> None:
+    run("none")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("valid falls", r"register: valid fell before the beat moved, cycle \d+"),
+        ("payload moves", r"register: payload not held, cycle \d+"),
+        ("valid waits for ready", r"register: valid fell|register: hung at cycle \d+"),
+        ("a beat is lost", r"register: hung at cycle \d+: 18 of 18 beats in, \d+ of 18 out"),
+        ("a beat is made up", "register under .*: 19 beats, not 18"),
+        ("a mark is wrong", "register under .*: frame marks of frame 0 are wrong"),
+        ("padding is not 0", "register under .*: the padding of frame 0 is not code 0"),
+        ("a code is wrong", r"register under .*: frame \d, element 1: expected \d+, found \d+"),
+    ],
+)
+def test_a_broken_rule_is_found(fault: str, words: str) -> None:
+    with pytest.raises(SimulationError, match=words):
+        run(fault)
