@@ -163,7 +163,7 @@ class Flow:
             )
         codes = golden.quantize(self.trained.network.input, split.real()[:frames])
         verdict = verify(
-            self.accelerator, codes, files=design.files, seed=self.recipe.seed, progress=self.say
+            self.accelerator, codes, design=design, seed=self.recipe.seed, progress=self.say
         )
         self.seconds["build"] = verdict.build_seconds
         self.seconds["simulate"] = time.perf_counter() - begin - verdict.build_seconds
@@ -212,11 +212,18 @@ class ZooFlow(Flow):
     def __init__(self, folder: Path, out: Path | None = None, *, say: Say = lambda text: None):
         network, origin = zoo.read_entry(folder)
         super().__init__(zoo.recipe_of(origin), out, say=say)
-        if self.dataset.hash != origin.data:
+        self.folder, self.origin = folder, origin
+        self.__dict__["trained"] = from_zoo(network, origin)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set that the network was trained with; needed by the simulation alone."""
+        dataset = data.load(self.origin.data_name)
+        if dataset.hash != self.origin.data:
             raise BadInput(
-                f"{folder}: data set {origin.data_name}",
-                f"other contents ({self.dataset.hash[:12]})",
-                f"those it was trained with ({origin.data[:12]})",
+                f"{self.folder}: data set {self.origin.data_name}",
+                f"other contents ({dataset.hash[:12]})",
+                f"those it was trained with ({self.origin.data[:12]})",
                 "restore the data set",
             )
-        self.__dict__["trained"] = from_zoo(network, origin)
+        return dataset

@@ -8,6 +8,7 @@ import pytest
 from gyre import recipe as recipes
 from gyre import zoo
 from model import data
+from model.ir.checksums import write_sums
 from model.ir.errors import BadInput
 from model.ir.network import Network
 from tests.gyre.test_recipe import MINIMAL
@@ -37,7 +38,7 @@ def entry(tmp_path: Path) -> tuple:
 
 def test_written_entry_is_found_again(entry: tuple) -> None:
     place, folder, recipe, dataset, network = entry
-    assert sorted(p.name for p in folder.iterdir()) == ["network", "origin.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["SHA256SUMS", "network", "origin.json"]
     found, origin = zoo.find_in_zoo(place, recipe, dataset)
     assert found.hash() == network.hash() == origin.network
     assert (origin.weights, origin.accuracy, origin.seed) == (592, {"float": 0.9}, 0)
@@ -52,14 +53,20 @@ def test_other_recipe_or_data_is_not_found(entry: tuple) -> None:
     assert zoo.find_in_zoo(place, recipe, dataset) is None
 
 
-@pytest.mark.parametrize("file", ["network.json", "network.safetensors", "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("origin.json", "SHA256SUMS"),
+        *("network/network.json", "network/network.safetensors", "network/SHA256SUMS"),
+    ],
+)
 def test_flipped_bit_is_caught(entry: tuple, file: str) -> None:
     place, folder, recipe, dataset, _ = entry
-    path = folder / "network" / file
+    path = folder / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=file):
+    with pytest.raises(BadInput, match=path.name):
         zoo.find_in_zoo(place, recipe, dataset)
 
 
@@ -67,6 +74,7 @@ def test_flipped_bit_is_caught(entry: tuple, file: str) -> None:
 def test_damaged_origin_is_refused(entry: tuple, content: str) -> None:
     place, folder, recipe, dataset, _ = entry
     (folder / "origin.json").write_text(content)
+    write_sums(folder, ["origin.json"])
     with pytest.raises(BadInput, match="origin") as caught:
         zoo.find_in_zoo(place, recipe, dataset)
     assert "--retrain" in caught.value.remedy
@@ -77,6 +85,7 @@ def test_network_swapped_for_another_is_refused(entry: tuple) -> None:
     origin = json.loads((folder / "origin.json").read_text())
     origin["network"] = "0" * 64
     (folder / "origin.json").write_text(json.dumps(origin))
+    write_sums(folder, ["origin.json"])
     with pytest.raises(BadInput, match="another network"):
         zoo.find_in_zoo(place, recipe, dataset)
 
@@ -88,6 +97,7 @@ def test_kept_networks_are_those_of_their_recipes(folder: Path) -> None:
     assert origin.recipe == recipe.hash
     assert origin.data_name == recipe.data.name
     assert network.name == recipe.name
+    assert zoo.recipe_of(origin) == recipe
     assert abs(origin.accuracy["golden"] - origin.accuracy["compressed"]) <= 0.001
 
 
