@@ -44,7 +44,13 @@ def build_root() -> Path:
 
 
 def build(
-    verilog: str, top: str, public: Sequence[str], *, trace: bool = False, bare: bool = False
+    verilog: str,
+    top: str,
+    public: Sequence[str],
+    *,
+    trace: bool = False,
+    bare: bool = False,
+    quick: bool = False,
 ) -> tuple[Path, bool]:
     """Build a simulator and return its folder, and whether it was there already.
 
@@ -60,17 +66,20 @@ def build(
         Able to write a VCD.
     bare : bool
         Add the executable ``bare``, the same model without cocotb.
+    quick : bool
+        For runs of a few thousand cycles: built in two thirds of the time, and slow.
 
     The key covers the Verilog, the control file, the main programs, the flags and the versions of
     all tools. A build happens in a scratch folder that is renamed at the end, so neither a crash
     nor two builds at once can leave half a simulator.
     """
     tools = toolchain()
+    level = "-O0" if quick else OPTIMIZE
     control = WAIVERS.read_text() + "".join(
         f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public
     )
     flags = [*VERILATOR_FLAGS, "--top-module", top, *(["--trace-vcd"] if trace else [])]
-    parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, OPTIMIZE]), tools.versions]
+    parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, level]), tools.versions]
     parts += [
         Path(__file__).read_text(),
         BARE_MAIN.read_text() if bare else "",
@@ -83,7 +92,7 @@ def build(
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
     try:
-        _build(tools, scratch, verilog, control, flags, top, trace, bare)
+        _build(tools, scratch, verilog, control, flags, top, trace, bare, level)
         try:
             os.replace(scratch, folder)
         except OSError:  # another process built the same meanwhile
@@ -103,6 +112,7 @@ def _build(
     top: str,
     trace: bool,
     bare: bool,
+    level: str,
 ) -> None:
     (folder / "design.v").write_text(verilog)
     (folder / "control.vlt").write_text(control)
@@ -111,11 +121,11 @@ def _build(
     command = [*tools.verilator, *flags, "-Mdir", "model", "control.vlt", "design.v"]
     _call(command, folder, environment)
     model = folder / "model"
-    units = _units(model)
+    units = _units(model, level)
     jobs = [(unit, model / f"{unit.stem}.o", optimize) for unit, optimize in units]
-    jobs.append((MAIN, folder / "main.o", OPTIMIZE))
+    jobs.append((MAIN, folder / "main.o", level))
     if bare:
-        jobs.append((BARE_MAIN, folder / "bare.o", OPTIMIZE))
+        jobs.append((BARE_MAIN, folder / "bare.o", level))
     _compile(tools, jobs, model, trace)
     objects = [str(job[1]) for job in jobs if job[1].parent == model]
     libs = cocotb_libs()
@@ -128,17 +138,18 @@ def _build(
     shutil.rmtree(model)
 
 
-def _units(model: Path) -> list[tuple[Path, str]]:
+def _units(model: Path, level: str) -> list[tuple[Path, str]]:
     """Translation units of a model, and how to optimize them, the largest first.
 
     Each unit costs about a second for its headers alone, so small files are joined; what runs only
     once, before the first cycle, is not optimized.
     """
     units: list[tuple[Path, str]] = []
-    joined: dict[str, list[Path]] = {OPTIMIZE: [], "-O0": []}
+    joined: dict[str, list[Path]] = {level: [], "-O0": []}
     for path in sorted(model.glob("*.cpp")):
-        optimize = "-O0" if "__Slow" in path.name else OPTIMIZE
-        if path.stat().st_size > JOIN_BYTES and optimize == OPTIMIZE:
+        slow = "__Slow" in path.name
+        optimize = "-O0" if slow else level
+        if path.stat().st_size > JOIN_BYTES and not slow:
             units.append((path, optimize))
         else:
             joined[optimize].append(path)

@@ -105,7 +105,7 @@ def keys(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """A function that gives the key of a build, without building."""
     monkeypatch.setenv("GYRE_BUILD", str(tmp_path))
 
-    def pretend(tools, folder, verilog, control, flags, top, trace, bare):
+    def pretend(tools, folder, verilog, control, flags, top, trace, bare, level):
         (folder / top).write_text("built")
 
     monkeypatch.setattr(build_module, "_build", pretend)
@@ -117,7 +117,8 @@ def keys(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_key_covers_design_ports_and_options(keys) -> None:
-    found = [keys(), keys(DESIGN + " "), keys(public=("a", "b")), keys(trace=True), keys(bare=True)]
+    found = [keys(), keys(DESIGN + " "), keys(public=("a", "b"))]
+    found += [keys(**{option: True}) for option in ("trace", "bare", "quick")]
     assert len(set(found)) == len(found)
     assert keys() == found[0]
 
