@@ -91,23 +91,32 @@ class Compact(wiring.Component):
             valid, (last,), stages = new_valid, later[0], stages + 1
             return later[1:]
 
+        def named(name, values):
+            """The values as signals, so that each expression is written once."""
+            signals = [Signal(len(v), name=f"{name}_{n}") for n, v in enumerate(values)]
+            m.d.comb += [signal.eq(value) for signal, value in zip(signals, values, strict=True)]
+            return signals
+
         beat = data.View(data.ArrayLayout(bits, lanes), self.i.p.codes.as_value())
         (codes,) = register([beat[lane] for lane in range(lanes)])
         codes, stays = register(codes, [mask.data[lane] for lane in range(lanes)])
-        codes = [code & keep.replicate(bits) for code, keep in zip(codes, stays, strict=True)]
+        kept = [_when(keep, code) for keep, code in zip(stays, codes, strict=True)]
+        codes = named("codes", kept)
 
         # counts[n]: dropped lanes below lane n; counts[lanes]: all of them. Prefix sums, doubling.
         counts = [Const(0, 1), *(~keep for keep in stays)]
         levels = (lanes - 1).bit_length()
         for level in range(levels):
             reach = 1 << level
-            counts = [c + counts[n - reach] if n >= reach else c for n, c in enumerate(counts)]
+            sums = [c + counts[n - reach] if n >= reach else c for n, c in enumerate(counts)]
+            counts = named(f"counts_{level}", sums)
             if level % COMPACT_LEVELS == COMPACT_LEVELS - 1 or level == levels - 1:
                 codes, counts, stays = register(codes, counts, stays)
 
         # A dropped lane is empty and must not move: neither its zeros nor its distance.
         total = counts[lanes]
-        distances = [c & k.replicate(len(c)) for c, k in zip(counts, stays, strict=False)]
+        kept = [_when(keep, count) for keep, count in zip(stays, counts, strict=False)]
+        distances = named("distances", kept)
         for level in range(levels):
             reach = 1 << level
             moved = []
@@ -119,7 +128,8 @@ class Compact(wiring.Component):
                     code = code | _when(come, codes[lane + reach])
                     distance = distance | _when(come, distances[lane + reach])
                 moved.append((code, distance))
-            codes, distances = ([pair[side] for pair in moved] for side in range(2))
+            codes = named(f"codes_{level}", [code for code, _ in moved])
+            distances = named(f"distances_{level}", [distance for _, distance in moved])
             if level % COMPACT_LEVELS == COMPACT_LEVELS - 1 or level == levels - 1:
                 codes, distances, (total,) = register(codes, distances, [total])
         assert stages == compact_latency(lanes)
