@@ -25,7 +25,7 @@ from tests.examples import codes_of
 from tests.strategies import requantize_tensors
 
 SIZES = 40
-PRODUCTS = 150
+PRODUCTS = 60
 """Most multipliers of an array: what keeps the simulator's build short."""
 
 

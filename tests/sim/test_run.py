@@ -1,0 +1,190 @@
+"""Level 3 of what counts as proven: whole networks in RTL, and runs that must fail."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+import sim.run
+from hdl.accelerator import Accelerator
+from hdl.lib.hexfile import hex_text, read_hex
+from model import golden
+from model.ir.errors import BadInput
+from model.ir.mapping import Engine, Mapping, StageMapping
+from model.ir.pe_array import PeArraySpec
+from sim import Simulator, Stall, first_difference, simulate
+from sim.bench import SimulationError
+from sim.harness import TAP_FRAMES, Capacity
+from tests.examples import codes_of, example_network
+from tests.tools import require_tools
+
+pytestmark = pytest.mark.rtl
+
+NETWORK = example_network()
+MAPPING = Mapping(
+    5,
+    tuple(Engine(f"pe{n}", PeArraySpec(2, 3)) for n in range(3)),
+    (
+        StageMapping("keep", None, 3),
+        *(StageMapping(f"fc{n}", f"pe{n}", lanes) for n, lanes in enumerate((2, 1, 1))),
+    ),
+)
+CAPACITY = Capacity(source=4096, sink=8192)
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    require_tools("g++")
+
+
+@cache
+def simulator() -> Simulator:
+    """The example network with taps, built once."""
+    return Simulator(Accelerator(NETWORK, MAPPING, taps=True), capacity=CAPACITY)
+
+
+def frames(count: int, seed: int = 1) -> torch.Tensor:
+    """Full-range codes in which the ends are common."""
+    shape = (count, *NETWORK.input.shape)
+    span = NETWORK.input.format.codes
+    return torch.from_numpy(codes_of(span, np.random.default_rng(seed), *shape))
+
+
+def test_every_layer_of_the_first_frames_and_every_output_equal_golden() -> None:
+    codes = frames(200)
+    result, edges = simulator().run(codes), golden.trace(NETWORK, codes)
+    assert first_difference("fc2", edges["fc2"], result.outputs) is None
+    assert set(result.taps) == {node.name for node in NETWORK.nodes}
+    for name, found in result.taps.items():
+        assert len(found) == TAP_FRAMES
+        assert first_difference(name, edges[name][:TAP_FRAMES], found) is None
+
+
+@pytest.mark.parametrize("seed", [0, 1, 77])
+def test_random_stalls_at_both_ends_change_no_code(seed: int) -> None:
+    codes = frames(120, seed)
+    expected = golden.run(NETWORK, codes)
+    free = simulator().run(codes)
+    for stall in (Stall(True, True, seed), Stall(source=True, seed=seed), Stall(sink=True)):
+        result = simulator().run(codes, stall=stall)
+        assert first_difference("fc2", expected, result.outputs) is None
+        assert result.cycles_per_frame >= free.cycles_per_frame
+    assert result.cycles_per_frame > free.cycles_per_frame
+
+
+def test_a_thousand_frames_of_full_range_codes_equal_golden() -> None:
+    codes = frames(1000, 3)
+    result = simulator().run(codes)
+    assert first_difference("fc2", golden.run(NETWORK, codes), result.outputs) is None
+
+
+def test_frames_beyond_the_memories_run_in_parts() -> None:
+    codes = frames(1700, 4)  # 4096 source words are 1365 frames of 3 beats
+    result = simulator().run(codes)
+    assert first_difference("fc2", golden.run(NETWORK, codes), result.outputs) is None
+    assert result.frames == 1700
+    assert result.counters["count"] == 1700 * MAPPING.beats(NETWORK, "fc2")
+
+
+@pytest.mark.parametrize("cycles", [1, 23, 61, 150])
+def test_after_a_reset_in_mid_frame_everything_is_right(cycles: int) -> None:
+    codes = frames(30, 5)
+    for stall in (Stall(), Stall(True, True, 9)):
+        result = simulator().run(codes, stall=stall, reset_after=cycles)
+        assert first_difference("fc2", golden.run(NETWORK, codes), result.outputs) is None
+
+
+def test_no_output_depends_on_what_registers_hold_before_reset() -> None:
+    codes = frames(50, 6)
+    first, second = (simulator().run(codes, init_seed=seed) for seed in (1, 2))
+    assert torch.equal(first.outputs, second.outputs)
+    assert all(torch.equal(first.taps[name], second.taps[name]) for name in first.taps)
+    assert first.counters == second.counters
+
+
+def test_cycles_steps_and_latency_are_those_of_the_formulas() -> None:
+    costs = {node.name: cost for node, cost in MAPPING.costs(NETWORK)}
+    result = simulator().run(frames(100, 7))
+    assert result.cycles_per_frame == max(cost.cycles for cost in costs.values())
+    for name in ("fc0", "fc1", "fc2"):
+        assert result.counters[f"steps_{name}"] == 100 * costs[name].steps
+    assert result.latency_cycles <= sum(cost.latency for cost in costs.values())
+
+
+def test_a_flipped_weight_bit_is_found_and_located() -> None:
+    codes = frames(100, 8)
+    edges = golden.trace(NETWORK, codes)
+    files = dict(simulator().design.files)
+    width = 6 * 1  # bipolar weights: a word is 2 x 3 bits
+    matrix = read_hex(files["fc1_weight.hex"], width).copy()
+    matrix[0, 0] ^= 1
+    files["fc1_weight.hex"] = hex_text(matrix)
+    result = simulator().run(codes, files=files)
+    assert first_difference("fc0", edges["fc0"][:TAP_FRAMES], result.taps["fc0"]) is None
+    difference = first_difference("fc1", edges["fc1"][:TAP_FRAMES], result.taps["fc1"])
+    assert difference is not None
+    assert difference.element == 0  # the first word belongs to the first output
+    wrong = np.argwhere((edges["fc1"][:TAP_FRAMES] != result.taps["fc1"]).any(dim=1).numpy())
+    assert difference.frame == wrong[0][0]
+    assert difference.found == result.taps["fc1"][difference.frame, 0]
+
+
+def controlled(monkeypatch: pytest.MonkeyPatch, **changes) -> Simulator:
+    """The simulator with other values on the harness's controls."""
+    found = simulator()
+    controls = found.controls
+    monkeypatch.setattr(
+        found, "controls", lambda n: controls(n) | {k: f(controls(n)) for k, f in changes.items()}
+    )
+    return found
+
+
+def test_an_input_beat_left_over_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    # More frames at the entry than are awaited, and no time for their outputs to come.
+    broken = controlled(monkeypatch, words=lambda c: c["words"] + 600, settle=lambda c: 1)
+    with pytest.raises(SimulationError, match=r"\d+ input beats left over"):
+        broken.run(frames(10))
+
+
+def test_a_surplus_output_beat_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = controlled(monkeypatch, words=lambda c: c["words"] + 3)  # a frame too many
+    with pytest.raises(SimulationError, match="5 beats after the last expected one"):
+        broken.run(frames(10))
+
+
+def test_a_hang_ends_with_the_frame_that_never_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = controlled(monkeypatch, words=lambda c: c["words"] - 3)
+    with pytest.raises(SimulationError, match=r"frame 9 never came: 45 of 50 output beats after"):
+        broken.run(frames(10))
+
+
+def test_wrong_marks_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack = sim.run.unpack
+
+    def turned(matrix, *args):
+        matrix = matrix.copy()
+        matrix[7, -1] ^= 1
+        return unpack(matrix, *args)
+
+    monkeypatch.setattr(sim.run, "unpack", turned)
+    with pytest.raises(SimulationError, match="fc2: frame marks of frame 1 are wrong"):
+        simulator().run(frames(10))
+
+
+def test_codes_that_do_not_fit_the_input_are_refused() -> None:
+    with pytest.raises(BadInput, match=r"image: found codes from 0 to 16; expected .* 0 to 15"):
+        simulator().run(torch.arange(17).repeat(12)[: 12 * 17].reshape(17, 4, 3))
+
+
+def test_a_run_without_frames_is_refused() -> None:
+    with pytest.raises(BadInput, match="simulation: found 0 frames"):
+        simulator().run(frames(1)[:0])
+
+
+def test_simulate_builds_and_runs_at_once() -> None:
+    codes = frames(20)
+    accelerator = Accelerator(NETWORK, MAPPING)
+    result = simulate(accelerator, codes, stall=Stall(True, True))
+    assert torch.equal(result.outputs, golden.run(NETWORK, codes))
+    assert result.taps == {}
