@@ -8,6 +8,7 @@ import pytest
 from gyre import recipe as recipes
 from gyre import zoo
 from model import data
+from model.ir.checksums import write_sums
 from model.ir.errors import BadInput
 from model.ir.network import Network
 from tests.gyre.test_recipe import MINIMAL
@@ -37,7 +38,7 @@ def entry(tmp_path: Path) -> tuple:
 
 def test_written_entry_is_found_again(entry: tuple) -> None:
     place, folder, recipe, dataset, network = entry
-    assert sorted(p.name for p in folder.iterdir()) == ["network", "origin.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["SHA256SUMS", "network", "origin.json"]
     found, origin = zoo.find_in_zoo(place, recipe, dataset)
     assert found.hash() == network.hash() == origin.network
     assert (origin.weights, origin.accuracy, origin.seed) == (592, {"float": 0.9}, 0)
@@ -67,6 +68,7 @@ def test_flipped_bit_is_caught(entry: tuple, file: str) -> None:
 def test_damaged_origin_is_refused(entry: tuple, content: str) -> None:
     place, folder, recipe, dataset, _ = entry
     (folder / "origin.json").write_text(content)
+    write_sums(folder, ["origin.json"])
     with pytest.raises(BadInput, match="origin") as caught:
         zoo.find_in_zoo(place, recipe, dataset)
     assert "--retrain" in caught.value.remedy
@@ -77,6 +79,7 @@ def test_network_swapped_for_another_is_refused(entry: tuple) -> None:
     origin = json.loads((folder / "origin.json").read_text())
     origin["network"] = "0" * 64
     (folder / "origin.json").write_text(json.dumps(origin))
+    write_sums(folder, ["origin.json"])
     with pytest.raises(BadInput, match="another network"):
         zoo.find_in_zoo(place, recipe, dataset)
 
