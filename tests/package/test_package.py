@@ -315,7 +315,7 @@ def lint(package: Path, *files: str) -> subprocess.CompletedProcess:
 @pytest.mark.rtl
 def test_verilog_of_2005_passes_lint(package: Path) -> None:
     done = lint(package, str(WAIVERS))
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.rtl
@@ -326,8 +326,12 @@ def test_lint_without_waivers_finds_matters_of_width_alone(package: Path) -> Non
 
 
 @pytest.mark.rtl
-def test_lint_finds_a_planted_defect(package: Path) -> None:
+def test_lint_finds_a_planted_latch(package: Path) -> None:
     source = package / SOURCE
-    begin, end = source.read_text().rsplit("endmodule", 1)
-    source.write_text(f"{begin}  wire p1, p2;\n  assign p1 = p2;\n  assign p2 = ~p1;\nendmodule{end}")
-    assert "UNOPTFLAT" in lint(package, str(WAIVERS)).stderr
+    latch = (
+        "  reg held;\n  always @* if (rst) held = i__valid;\n  assign i__ready = held;\nendmodule"
+    )
+    text = source.read_text()
+    assert text.startswith("module accelerator(")
+    source.write_text(text.replace("endmodule", latch, 1))
+    assert "LATCH" in lint(package, str(WAIVERS)).stderr
