@@ -120,8 +120,11 @@ def write_report(folder: Path, report: dict[str, Any]) -> Path:
     """Write ``report.json``, all or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{FILE}.part"
-    part.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(part, folder / FILE)
+    try:
+        part.write_text(json.dumps(report, indent=1) + "\n")
+        os.replace(part, folder / FILE)
+    finally:
+        part.unlink(missing_ok=True)
     return folder / FILE
 
 

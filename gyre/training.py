@@ -33,7 +33,8 @@ HASH_DIGITS = 16
 def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """The recipe's network, freshly initialised from its seed.
 
-    Raises BadInput, before any training, if the network holds layers that export refuses.
+    Raises BadInput, before any training, if the network holds layers that export refuses, or lacks
+    layers that the recipe's constraints name, or cannot meet a constraint.
     """
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -41,6 +42,7 @@ def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
             recipe.network.name, dataset.shape, dataset.classes, recipe.network.options
         )
     check_supported(module, real_samples(dataset.train, 16))
+    solver.check_layers(module, recipe.compress.constraints())
     return module
 
 
