@@ -46,3 +46,11 @@ def first_run(shared_build: Path) -> tuple[Path, Call]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GYRE_BUILD", str(shared_build))
         return out, call("run", recipe, "--out", out)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the first run trains a network and builds simulators."""
+    for item in items:
+        if "first_run" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.rtl)
+            item.add_marker(pytest.mark.train)

@@ -24,7 +24,6 @@ from tests.gyre.front import Call, call
 from tests.tools import refused
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.rtl, pytest.mark.train]
 
 RTL_KEYS = {
     *("frames", "mismatches", "cycles_per_frame", "latency_cycles", "bound_cycles_per_frame"),
@@ -377,6 +376,7 @@ def test_hardware_that_differs_is_located(
 # --- the kept network of the project -----------------------------------------------------------
 
 
+@pytest.mark.rtl
 @pytest.mark.slow
 def test_kept_mnist_network_reaches_the_verdict(tmp_path: Path) -> None:
     if not (Path(os.environ.get("GYRE_DATA", "")) / "mnist").is_dir():
