@@ -183,7 +183,7 @@ class Flow:
         begin = time.perf_counter()
         codes = golden.quantize(self.trained.network.input, split.real()[:frames])
         verdict = verify(
-            accelerator, codes, files=design.files, seed=self.recipe.seed, progress=self.begin
+            accelerator, codes, design=design, seed=self.recipe.seed, progress=self.begin
         )
         self.seconds["build"] = verdict.build_seconds
         self.seconds["simulate"] = time.perf_counter() - begin - verdict.build_seconds
@@ -236,7 +236,7 @@ class ZooFlow(Flow):
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set, which must be that of the kept network."""
+        """The data set that the network was trained with; needed by the simulation alone."""
         dataset = data.load(self.recipe.data.name)
         if dataset.hash != self.origin.data:
             raise BadInput(

@@ -39,7 +39,10 @@ class Accelerator(wiring.Component):
         If the mapping does not fit the network.
     """
 
-    def __init__(self, network: Network, mapping: Mapping, *, taps: bool = False) -> None:
+    # An accelerator is also a description, of which no hardware need be made: no warning for that.
+    _MustUse__silence = True
+
+    def __init__(self, network: Network, mapping: Mapping, taps: bool = False) -> None:
         mapping.check(network)
         used = [stage.engine for stage in mapping.stages if stage.engine is not None]
         shared = sorted({name for name in used if used.count(name) > 1})

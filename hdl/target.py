@@ -23,10 +23,17 @@ class VerilogTarget:
     def __init__(self) -> None:
         self.modules: dict[str, str] = {}
         self._placed: dict[str, tuple[Any, wiring.Signature]] = {}
+        self._provided: set[str] = set()
 
     def include(self, path: Path) -> None:
         """Add a Verilog file of our own, whose module is named as the file."""
-        self.modules.setdefault(path.stem, path.read_text())
+        if path.stem not in self._provided:
+            self.modules.setdefault(path.stem, path.read_text())
+
+    def provide(self, name: str, text: str) -> None:
+        """Take the module ``name``, with all that it is made of, from Verilog that exists."""
+        self._provided.update(re.findall(r"^module (\S+?)[\s(]", text, re.M))
+        self.modules[name] = text
 
     def define(self, name: str, cls: type[wiring.Component], args: tuple) -> wiring.Signature:
         """Convert ``cls(*args)`` under ``name``, once, and return its signature."""
@@ -34,7 +41,8 @@ class VerilogTarget:
         if name not in self._placed:
             component = cls(*args)
             self._placed[name] = (key, component.signature)
-            self.convert(component, name)
+            if name not in self._provided:
+                self.convert(component, name)
         found, signature = self._placed[name]
         if found != key:
             raise ValueError(f"module name {name!r} stands for {found}, not {key}")

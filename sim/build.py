@@ -16,9 +16,10 @@ from pathlib import Path
 
 from model.ir.checksums import sha256
 from model.ir.errors import BadInput
-from sim.toolchain import Toolchain, cocotb_libs, cocotb_main, toolchain
+from sim.toolchain import Toolchain, cocotb_libs, toolchain
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
+MAIN = Path(__file__).with_name("main.cpp")
 BARE_MAIN = Path(__file__).with_name("bare.cpp")
 RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_timing", "verilated_threads")
 TRACE_RUNTIME = (*RUNTIME, "verilated_vcd_c")
@@ -73,7 +74,7 @@ def build(
     parts += [
         Path(__file__).read_text(),
         BARE_MAIN.read_text() if bare else "",
-        cocotb_main().read_text(),
+        MAIN.read_text(),
     ]
     key = sha256("\0".join(parts).encode())[:24]
     folder = build_root() / "simulators" / key
@@ -112,7 +113,7 @@ def _build(
     model = folder / "model"
     units = _units(model)
     jobs = [(unit, model / f"{unit.stem}.o", optimize) for unit, optimize in units]
-    jobs.append((cocotb_main(), folder / "main.o", OPTIMIZE))
+    jobs.append((MAIN, folder / "main.o", OPTIMIZE))
     if bare:
         jobs.append((BARE_MAIN, folder / "bare.o", OPTIMIZE))
     _compile(tools, jobs, model, trace)

@@ -11,9 +11,11 @@ from hdl.accelerator import Accelerator
 from hdl.lib.frames import Capture, FrameSink, FrameSource
 from hdl.lib.numerics import code_shape
 from hdl.lib.stream import connect, transfer
-from hdl.target import VerilogTarget
+from hdl.target import VerilogTarget, place
 from hdl.verilog import Design
 
+TOP = "gyre_top"
+MODULE = "accelerator"
 INPUT_FILE = "input.hex"
 OUTPUT_FILE = "output.hex"
 SOURCE_WORDS = 1 << 20
@@ -58,7 +60,7 @@ class Harness(wiring.Component):
     first_in, first_out, last_out : Out(32)
         Cycle of the first input beat, of the end of the first output frame, and of the last.
     cycle : Out(32)
-        Cycles since reset.
+        Cycles from reset to ``done``.
     steps_<node> : Out(32)
         Steps that the node's engine has performed.
     """
@@ -80,7 +82,9 @@ class Harness(wiring.Component):
         accelerator = self.accelerator
         network, mapping = accelerator.network, accelerator.mapping
         edge_i, edge_o = network.input.name, network.output.name
-        m.submodules.accelerator = accelerator
+        placed = place(
+            m, platform, "accelerator", MODULE, Accelerator, network, mapping, accelerator.taps
+        )
         m.submodules.source = source = FrameSource(
             code_shape(network.input.format),
             lanes=mapping.input_lanes,
@@ -94,8 +98,8 @@ class Harness(wiring.Component):
             depth=self.capacity.sink,
             file=OUTPUT_FILE,
         )
-        connect(m, source.o, accelerator.i)
-        connect(m, accelerator.o, sink.i)
+        connect(m, source.o, placed.i)
+        connect(m, placed.o, sink.i)
         dump, quiet = Signal(), Signal(32)
         m.d.comb += [
             source.words.eq(self.words),
@@ -108,7 +112,8 @@ class Harness(wiring.Component):
             self.count.eq(sink.count),
             dump.eq((quiet == self.settle) & ~self.done),
         ]
-        m.d.sync += self.cycle.eq(self.cycle + 1)
+        with m.If(~self.done):
+            m.d.sync += self.cycle.eq(self.cycle + 1)
         with m.If(self.count >= self.expected):
             m.d.sync += quiet.eq(quiet + (quiet != self.settle))
         with m.If(dump):
@@ -122,24 +127,22 @@ class Harness(wiring.Component):
                 m.d.sync += self.first_out.eq(self.cycle)
         for node in self.engines:
             count = getattr(self, f"steps_{node}")
-            with m.If(getattr(accelerator, f"step_{node}")):
+            with m.If(getattr(placed, f"step_{node}")):
                 m.d.sync += count.eq(count + 1)
         if accelerator.taps:
             for stage in mapping.stages:
-                beat = getattr(accelerator, f"tap_{stage.node}").as_value()
+                beat = getattr(placed, f"tap_{stage.node}").as_value()
                 depth = TAP_FRAMES * mapping.beats(network, stage.node)
                 m.submodules[f"tap_{stage.node}"] = tap = Capture(
                     len(beat), depth, tap_file(stage.node)
                 )
                 m.d.comb += [
-                    tap.we.eq(getattr(accelerator, f"tap_{stage.node}_valid")),
+                    tap.we.eq(getattr(placed, f"tap_{stage.node}_valid")),
                     tap.data.eq(beat),
                     tap.dump.eq(dump),
                 ]
         return m
 
-
-TOP = "gyre_top"
 
 _TOP_TEXT = """\
 `timescale 1ns / 1ns
@@ -152,9 +155,16 @@ endmodule
 """
 
 
-def generate_harness(harness: Harness) -> Design:
-    """Verilog of a harness under a top with its own clock, and its accelerator's .hex files."""
+def generate_harness(harness: Harness, verilog: str | None = None) -> Design:
+    """Verilog of a harness under a top with its own clock, and its accelerator's .hex files.
+
+    With ``verilog``, the text of a generated accelerator, that very text is what runs. Without it
+    the accelerator is generated anew, and the initial values of all registers are left out: they
+    then begin at random, and a state that reset forgets would show.
+    """
     target = VerilogTarget()
+    if verilog is not None:
+        target.provide(MODULE, verilog)
     target.convert(harness, "harness")
     ports = [
         f"{'input' if member.flow == wiring.In else 'output'} wire [{member.shape - 1}:0] {name}"
@@ -164,7 +174,8 @@ def generate_harness(harness: Harness) -> Design:
     top = _TOP_TEXT.format(
         top=TOP, ports=", ".join(ports), connections=", ".join(f".{n}({n})" for n in names)
     )
-    return Design(TOP, top + _without_initial(target.text()), harness.accelerator.files())
+    text = _without_initial(target.text()) if verilog is None else target.text()
+    return Design(TOP, top + text, harness.accelerator.files())
 
 
 def _without_initial(verilog: str) -> str:

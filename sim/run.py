@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +62,8 @@ class Result:
         Cycles from the first input beat to the end of the first output frame.
     counters : dict
         Counters of the harness, summed over the runs.
-    seconds : float
-        Time that the simulator took for the cycles.
+    seconds, cpu_seconds : float
+        Time that the simulator took for the cycles, by the clock and of its processor.
     build_seconds, wall_seconds : float
         Time to generate and build the simulator, and for the runs with all that surrounds them.
     cached : bool
@@ -78,10 +78,10 @@ class Result:
     latency_cycles: int
     counters: dict[str, int]
     seconds: float
+    cpu_seconds: float
     build_seconds: float = 0.0
     wall_seconds: float = 0.0
     cached: bool = False
-    extra: dict = field(default_factory=dict)
 
     @property
     def cycles_per_second(self) -> float:
@@ -98,17 +98,25 @@ class Simulator:
         What to simulate. New weights of the same shapes and formats need no rebuild.
     capacity : Capacity
         Memories of the harness; longer runs are split.
+    verilog : str, optional
+        The generated accelerator as text: that very text is simulated. Without it the accelerator
+        is generated anew, with registers that begin at random.
     bare : bool
         Also build the harness without cocotb.
     """
 
     def __init__(
-        self, accelerator: Accelerator, *, capacity: Capacity = CAPACITY, bare: bool = False
+        self,
+        accelerator: Accelerator,
+        *,
+        capacity: Capacity = CAPACITY,
+        verilog: str | None = None,
+        bare: bool = False,
     ) -> None:
         begin = time.perf_counter()
         self.accelerator = accelerator
         self.harness = Harness(accelerator, capacity)
-        self.design = generate_harness(self.harness)
+        self.design = generate_harness(self.harness, verilog)
         public = port_names(self.design.verilog)
         self.folder, self.cached = build(self.design.verilog, TOP, public, bare=bare)
         self.build_seconds = time.perf_counter() - begin
@@ -174,6 +182,7 @@ class Simulator:
                 latency_cycles=parts[0].latency_cycles,
                 counters={k: sum(p.counters[k] for p in parts) for k in parts[0].counters},
                 seconds=sum(part.seconds for part in parts),
+                cpu_seconds=sum(part.cpu_seconds for part in parts),
             )
         result.build_seconds, result.cached = self.build_seconds, self.cached
         result.wall_seconds = time.perf_counter() - begin
@@ -242,6 +251,7 @@ class Simulator:
             latency_cycles=counters["first_out"] - counters["first_in"] + 1,
             counters=counters,
             seconds=measured["seconds"],
+            cpu_seconds=measured["cpu_seconds"],
         )
 
     def controls(self, frames: int) -> dict[str, int]:

@@ -122,11 +122,6 @@ def _python() -> str:
     return sysconfig.get_python_version()
 
 
-def cocotb_main() -> Path:
-    """The C++ main program that cocotb provides for Verilator."""
-    return cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-
-
 def cocotb_libs() -> Path:
     """Folder of cocotb's libraries."""
     return cocotb_tools.config.libs_dir

@@ -12,6 +12,11 @@ module gyre_rom #(
     output reg [WIDTH-1:0] data
 );
   reg [WIDTH-1:0] mem[0:DEPTH-1];
-  initial $readmemh(FILE, mem);
+  // Some tools read a module with its default parameters before they place it.
+  generate
+    if (FILE != "") begin : contents
+      initial $readmemh(FILE, mem);
+    end
+  endgenerate
   always @(posedge clk) if (en) data <= mem[addr];
 endmodule

@@ -1,7 +1,7 @@
 """Streams of beats: ``lanes`` codes with frame marks, on valid/ready.
 
 ``valid`` never waits for ``ready``, and a payload holds while it is stalled. ``first`` and ``last``
-mark the first and the last beat of a frame. Lanes beyond the frame's length carry code 0.
+mark the first and the last beat of a frame. Lanes beyond the frame's length mean nothing.
 """
 
 from amaranth.hdl import Module, ShapeLike

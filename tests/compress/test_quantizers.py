@@ -31,6 +31,12 @@ def test_fake_quantization_is_the_rule_of_the_input(
     assert np.array_equal(found.numpy(), codes.astype(np.float32) * factor)
 
 
+def test_halves_round_up() -> None:
+    x = torch.tensor([-1.25, -0.75, -0.25, 0.25, 0.75, 1.25])
+    codes = fake_quantize(x, torch.tensor(0.5), IntRange(-8, 7)) / 0.5
+    assert codes.tolist() == [-2.0, -1.0, 0.0, 1.0, 2.0, 3.0]
+
+
 def test_gradients_are_those_of_lsq() -> None:
     """d/dx: 1 inside, 0 outside. d/dscale: code - x/scale inside, the code outside."""
     x = torch.tensor([0.4, 1.7, -0.2, 9.0], requires_grad=True)

@@ -53,14 +53,20 @@ def test_other_recipe_or_data_is_not_found(entry: tuple) -> None:
     assert zoo.find_in_zoo(place, recipe, dataset) is None
 
 
-@pytest.mark.parametrize("file", ["network.json", "network.safetensors", "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("origin.json", "SHA256SUMS"),
+        *("network/network.json", "network/network.safetensors", "network/SHA256SUMS"),
+    ],
+)
 def test_flipped_bit_is_caught(entry: tuple, file: str) -> None:
     place, folder, recipe, dataset, _ = entry
-    path = folder / "network" / file
+    path = folder / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=file):
+    with pytest.raises(BadInput, match=path.name):
         zoo.find_in_zoo(place, recipe, dataset)
 
 
@@ -91,6 +97,7 @@ def test_kept_networks_are_those_of_their_recipes(folder: Path) -> None:
     assert origin.recipe == recipe.hash
     assert origin.data_name == recipe.data.name
     assert network.name == recipe.name
+    assert zoo.recipe_of(origin) == recipe
     assert abs(origin.accuracy["golden"] - origin.accuracy["compressed"]) <= 0.001
 
 
