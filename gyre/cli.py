@@ -1,16 +1,19 @@
 """The command line: recipe in, verdict out.
 
 Exit status: 0 if all is well, 1 if hardware and golden differ or a simulation fails, 2 for bad
-input. Errors are one line, unless ``GYRE_TRACEBACK`` is set.
+input, 130 for an interruption. Errors are one line, unless ``GYRE_TRACEBACK`` is set.
 """
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from model.ir.errors import BadInput
 
@@ -37,23 +40,71 @@ def _console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
-def _flow(recipe: Path, sets: list[str] | None, out: Path | None, retrain: bool = False):
+def _fail(error: object) -> None:
+    _console(stderr=True).print(f"gyre: {error}", style="red", markup=False)
+
+
+class _Steps:
+    """Tells what the flow does: a line for what is done, a spinner for what is going on.
+
+    Where the output is no terminal, what is going on is a line too.
+    """
+
+    def __init__(self) -> None:
+        self.console = _console()
+        self.live: Progress | None = None
+
+    def done(self, text: str) -> None:
+        self.stop()
+        self.console.print(text, markup=False)
+
+    def begin(self, text: str) -> None:
+        self.stop()
+        if not self.console.is_terminal:
+            self.console.print(text, markup=False)
+            return
+        columns = SpinnerColumn(), "{task.description}", TimeElapsedColumn()
+        self.live = Progress(*columns, console=self.console, transient=True)
+        self.live.add_task(text, total=None)
+        self.live.start()
+
+    def stop(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+
+@contextmanager
+def _flow(
+    recipe: Path,
+    sets: list[str] | None,
+    out: Path | None,
+    retrain: bool = False,
+    keep: bool = False,
+) -> Iterator:
     from gyre.flow import Flow, ZooFlow  # torch takes seconds to import: not for --help
     from gyre.recipe import load
 
-    def say(text: str) -> None:
-        _console().print(text)
-
-    if recipe.is_dir():
-        if sets or retrain:
-            raise BadInput(
-                str(recipe),
-                "a kept network together with --set or --retrain",
-                "a recipe",
-                "name the recipe instead",
-            )
-        return ZooFlow(recipe, out, say=say)
-    return Flow(load(recipe, sets or []), out, retrain=retrain, say=say)
+    steps = _Steps()
+    try:
+        if recipe.is_dir():
+            if sets or retrain or keep:
+                raise BadInput(
+                    str(recipe),
+                    "a kept network together with --set, --retrain or --keep",
+                    "a recipe",
+                    "name the recipe instead",
+                )
+            yield ZooFlow(recipe, out, say=steps.done, begin=steps.begin)
+        else:
+            options = {"retrain": retrain, "say": steps.done, "begin": steps.begin}
+            yield Flow(load(recipe, sets or []), out, **options)
+    except KeyboardInterrupt:
+        steps.stop()
+        _fail("interrupted; the same command resumes")
+        raise typer.Exit(130) from None
+    finally:
+        steps.stop()
 
 
 def _verdict(flow) -> None:
@@ -61,7 +112,6 @@ def _verdict(flow) -> None:
 
     verdict, report = flow.simulate()
     show(report, _console())
-    _console().print(f"report     {flow.out / 'report.json'}")
     if not verdict.equal:
         raise typer.Exit(1)
 
@@ -74,7 +124,8 @@ def run(
     retrain: RetrainOption = False,
 ) -> None:
     """All steps: network, Verilog, simulation, verdict."""
-    _verdict(_flow(recipe, sets, out, retrain))
+    with _flow(recipe, sets, out, retrain) as flow:
+        _verdict(flow)
 
 
 @app.command()
@@ -86,11 +137,11 @@ def compress(
     keep: Annotated[bool, typer.Option("--keep", help="put the network into the zoo")] = False,
 ) -> None:
     """Train the float network and compress it."""
-    flow = _flow(recipe, sets, out, retrain)
-    network = flow.trained.network
-    _console().print(f"weights    {flow.trained.weights:,} -> {network.weights():,}")
-    if keep:
-        _console().print(f"kept       {flow.keep()}")
+    with _flow(recipe, sets, out, retrain, keep) as flow:
+        trained = flow.trained
+        flow.say(f"weights    {trained.weights:,} -> {trained.network.weights():,}")
+        if keep:
+            flow.say(f"kept       {flow.keep()}")
 
 
 @app.command()
@@ -101,7 +152,8 @@ def export(
     retrain: RetrainOption = False,
 ) -> None:
     """Write the integer network."""
-    _flow(recipe, sets, out, retrain).export()
+    with _flow(recipe, sets, out, retrain) as flow:
+        flow.export()
 
 
 @app.command()
@@ -112,7 +164,8 @@ def verilog(
     retrain: RetrainOption = False,
 ) -> None:
     """Write Verilog, .hex files and a manifest."""
-    _flow(recipe, sets, out, retrain).verilog()
+    with _flow(recipe, sets, out, retrain) as flow:
+        flow.verilog()
 
 
 @app.command()
@@ -124,7 +177,8 @@ def simulate(
     out: OutOption = None,
 ) -> None:
     """Simulate the test set in RTL and compare it with golden, exactly."""
-    _verdict(_flow(recipe, sets, out))
+    with _flow(recipe, sets, out) as flow:
+        _verdict(flow)
 
 
 @app.command()
@@ -136,8 +190,11 @@ def report(
     """Show the report of the last run."""
     from gyre.report import read_report, show
 
-    flow = _flow(recipe, sets, out)
-    show(read_report(flow.out), _console())
+    with _flow(recipe, sets, out) as flow:
+        found = read_report(flow.out)
+        show(found, _console())
+    if not found["rtl"]["equal"]:
+        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -150,14 +207,22 @@ def main() -> None:
     try:
         app()
     except BadInput as error:
-        _console(stderr=True).print(f"gyre: {error}", style="red", markup=False)
+        _fail(error)
+        sys.exit(2)
+    except OSError as error:
+        thing = error.filename or "the system"
+        _fail(
+            BadInput(
+                thing,
+                error.strerror or error,
+                "a place that can be read and written",
+                "correct the path or its permissions, or make room",
+            )
+        )
         sys.exit(2)
     except (SimulationError, BuildError) as error:
-        _console(stderr=True).print(f"gyre: {error}", style="red", markup=False)
+        _fail(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        _console(stderr=True).print("gyre: interrupted; the same command resumes", style="red")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

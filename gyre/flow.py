@@ -7,7 +7,6 @@
     <out>/report.json    the report of the last run
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,16 +18,19 @@ import torch
 
 from gyre import training, zoo
 from gyre.recipe import Recipe
-from gyre.report import make_report, write_report
+from gyre.report import FILE, make_report, write_report
+from hdl import package
 from hdl.accelerator import Accelerator
-from hdl.package import read_package, write_package
 from hdl.verilog import generate_accelerator
 from model import data, golden
 from model.data import Dataset
+from model.ir import network as networks
 from model.ir.errors import BadInput
+from model.ir.folders import check_folder
 from model.ir.network import Network
 from model.ir.planner import Budget, plan
 from sim.build import build_root
+from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
 
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
@@ -60,8 +62,8 @@ class Flow:
         Folder of the results; ``build/<recipe name>`` by default.
     retrain : bool
         Train anew although the zoo has the network.
-    say : callable
-        Told, in a line, what each step did.
+    say, begin : callable
+        Told, in a line, what each step did, and what a long one is about to do.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class Flow:
         *,
         retrain: bool = False,
         say: Say = lambda text: None,
+        begin: Say = lambda text: None,
     ) -> None:
-        self.recipe, self.retrain, self.say = recipe, retrain, say
+        self.recipe, self.retrain, self.say, self.begin = recipe, retrain, say, begin
         self.out = out if out is not None else build_root() / recipe.name
         self.seconds: dict[str, float] = {}
 
@@ -86,15 +89,17 @@ class Flow:
         """The network: from the zoo if recipe and data match, else trained (or resumed)."""
         begin = time.perf_counter()
         found = None if self.retrain else zoo.find_in_zoo(ZOO, self.recipe, self.dataset)
-        trained = self._train() if found is None else from_zoo(*found)
+        trained = self._made if found is None else from_zoo(*found)
         self.say(f"network    {trained.source}")
         self.seconds["train"] = time.perf_counter() - begin
         return trained
 
-    def _train(self) -> Trained:
+    @cached_property
+    def _made(self) -> Trained:
+        """The network, trained here or resumed."""
         recipe, dataset, folder = self.recipe, self.dataset, build_root() / "trained"
         if self.retrain:
-            shutil.rmtree(folder, ignore_errors=True)
+            training.forget(recipe, dataset, folder)
         module = training.train_float(recipe, dataset, folder)
         weights = training.float_weights(module)
         compressed = training.compress(recipe, dataset, module, folder)
@@ -108,7 +113,7 @@ class Flow:
 
     def keep(self) -> Path:
         """Put the network, trained or resumed, into the zoo; returns its folder."""
-        trained = self._train()
+        trained = self._made
         accuracy = trained.accuracy()
         network = trained.network
         accuracy["golden"] = training.golden_accuracy(network, self.dataset.test)
@@ -124,10 +129,16 @@ class Flow:
 
     def export(self) -> Path:
         """Write the integer network and return its folder."""
+        self._check_out()
         folder = self.out / "network"
         self.trained.network.save(folder)
         self.say(f"export     {folder}")
         return folder
+
+    def _check_out(self) -> None:
+        """Raise BadInput if the results cannot go where they shall, before anything is made."""
+        check_folder(self.out / "network", "network", networks.belongs)
+        check_folder(self.out / "verilog", "package", package.belongs)
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -139,19 +150,23 @@ class Flow:
 
     def verilog(self) -> Path:
         """Write the package and return its folder."""
+        self._check_out()
         accelerator = self.accelerator
         begin = time.perf_counter()
         folder = self.out / "verilog"
-        write_package(accelerator, generate_accelerator(accelerator), folder)
+        self.begin("generate Verilog")
+        package.write_package(accelerator, generate_accelerator(accelerator), folder)
         self.seconds["verilog"] = time.perf_counter() - begin
         self.say(f"verilog    {folder}")
         return folder
 
     def simulate(self) -> tuple[Verdict, dict[str, Any]]:
-        """Run the test frames through the package in RTL; returns the verdict and the report."""
-        self.export()
-        design, _ = read_package(self.verilog())
-        begin = time.perf_counter()
+        """Run the test frames through the package in RTL; returns the verdict and the report.
+
+        What can be refused is refused before the training, or else before anything is written.
+        """
+        self._check_out()
+        toolchain()
         split = self.dataset.test
         frames = len(split) if self.recipe.simulate.frames == "all" else self.recipe.simulate.frames
         if frames > len(split):
@@ -161,9 +176,14 @@ class Flow:
                 f"at most the {len(split)} test samples of {self.dataset.name}",
                 'give fewer, or "all"',
             )
+        accelerator = self.accelerator
+        (self.out / FILE).unlink(missing_ok=True)  # that of an older run would not fit the rest
+        self.export()
+        design, _ = package.read_package(self.verilog())
+        begin = time.perf_counter()
         codes = golden.quantize(self.trained.network.input, split.real()[:frames])
         verdict = verify(
-            self.accelerator, codes, design=design, seed=self.recipe.seed, progress=self.say
+            accelerator, codes, design=design, seed=self.recipe.seed, progress=self.begin
         )
         self.seconds["build"] = verdict.build_seconds
         self.seconds["simulate"] = time.perf_counter() - begin - verdict.build_seconds
@@ -185,14 +205,14 @@ class Flow:
                 "validation": len(self.dataset.validation),
                 "test": len(split),
             },
-            accelerator=self.accelerator,
+            accelerator=accelerator,
             weights=self.trained.weights,
             accuracy=accuracy,
             source=self.trained.source,
             verdict=verdict,
             seconds=self.seconds,
         )
-        write_report(self.out, report)
+        self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
 
 
@@ -209,16 +229,15 @@ def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
 class ZooFlow(Flow):
     """The flow of a network that is kept in the zoo, with no recipe at hand."""
 
-    def __init__(self, folder: Path, out: Path | None = None, *, say: Say = lambda text: None):
-        network, origin = zoo.read_entry(folder)
-        super().__init__(zoo.recipe_of(origin), out, say=say)
-        self.folder, self.origin = folder, origin
-        self.__dict__["trained"] = from_zoo(network, origin)
+    def __init__(self, folder: Path, out: Path | None = None, **options: Any) -> None:
+        self.folder = folder
+        self.network, self.origin = zoo.read_entry(folder)
+        super().__init__(zoo.recipe_of(self.origin), out, **options)
 
     @cached_property
     def dataset(self) -> Dataset:
         """The data set that the network was trained with; needed by the simulation alone."""
-        dataset = data.load(self.origin.data_name)
+        dataset = data.load(self.recipe.data.name)
         if dataset.hash != self.origin.data:
             raise BadInput(
                 f"{self.folder}: data set {self.origin.data_name}",
@@ -227,3 +246,9 @@ class ZooFlow(Flow):
                 "restore the data set",
             )
         return dataset
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The kept network."""
+        self.say(f"network    {self.folder}")
+        return from_zoo(self.network, self.origin)

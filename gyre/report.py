@@ -2,19 +2,30 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from hdl.accelerator import Accelerator
 from model.ir.errors import BadInput
 from sim.verify import Verdict
 
 FILE = "report.json"
+SECTIONS = ("recipe", "dataset", "accuracy", "compression", "rtl", "layers", "resources")
 WEIGHT_FLOAT_BITS = 32
+CHECKS = {
+    "layers": "every layer of {:,} frames",
+    "stalled": "{:,} under stalls",
+    "random": "{:,} of random codes",
+    "seeds": "{:,} from other initial values",
+    "reset": "{:,} after a reset in mid-frame",
+}
+"""The checks beside the run of all frames, in words."""
 
 
 def make_report(
@@ -83,7 +94,7 @@ def make_report(
             "equal": verdict.equal,
             "checks": verdict.checks,
             "differences": [f"{check}: {text}" for check, text in verdict.differences],
-            "cycles_per_frame": result.cycles_per_frame,
+            "cycles_per_frame": result.cycles_per_frame if result.frames > 1 else None,
             "latency_cycles": result.latency_cycles,
             "bound_cycles_per_frame": mapping.bound_cycles(network),
             "utilisation": macs / (result.cycles_per_frame * multipliers)
@@ -109,75 +120,97 @@ def write_report(folder: Path, report: dict[str, Any]) -> Path:
     """Write ``report.json``, all or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{FILE}.part"
-    part.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(part, folder / FILE)
+    try:
+        part.write_text(json.dumps(report, indent=1) + "\n")
+        os.replace(part, folder / FILE)
+    finally:
+        part.unlink(missing_ok=True)
     return folder / FILE
 
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The report of the last run; raises BadInput if there is none."""
+    path = folder / FILE
     try:
-        return json.loads((folder / FILE).read_text())
+        report = json.loads(path.read_text())
     except OSError as error:
         raise BadInput(
-            str(folder / FILE), error.strerror, "the report of a run", "run `gyre run` first"
+            str(path), error.strerror, "the report of a run", "run `gyre run` first"
         ) from error
     except ValueError as error:
         raise BadInput(
-            str(folder / FILE), f"unreadable data ({error})", "a report", "run `gyre run` again"
+            str(path), f"unreadable data ({error})", "a report", "run `gyre run` again"
         ) from error
+    missing = [key for key in SECTIONS if not isinstance(report, dict) or key not in report]
+    if missing:
+        raise BadInput(
+            str(path), f"no {missing[0]!r}", "a report of this version", "run `gyre run` again"
+        )
+    return report
 
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Print a report as tables, the verdict last, where the eye rests in a terminal."""
-    rtl, compression, accuracy = report["rtl"], report["compression"], report["accuracy"]
     table = Table(title="layers", title_justify="left", header_style="bold")
     for name in ("layer", "engine", "cycles", "bound", "multipliers", "weight bits", "reuse w / a"):
-        table.add_column(name, justify="left" if name in ("layer", "engine") else "right")
+        side = "left" if name in ("layer", "engine") else "right"
+        table.add_column(name, justify=side, overflow="fold")
     for layer in report["layers"]:
-        reuse = (
-            ""
-            if layer["weight_reuse"] is None
-            else (f"{layer['weight_reuse']:.2f} / {layer['activation_reuse']:.2f}")
-        )
+        reuse = layer["weight_reuse"], layer["activation_reuse"]
         table.add_row(
             layer["name"],
             layer["engine"] or "-",
-            str(layer["cycles"]),
-            str(layer["bound_cycles"]),
-            str(layer["multipliers"]),
+            f"{layer['cycles']:,}",
+            f"{layer['bound_cycles']:,}",
+            f"{layer['multipliers']:,}",
             f"{layer['weight_bits']:,}",
-            reuse,
+            "" if reuse[0] is None else f"{reuse[0]:.2f} / {reuse[1]:.2f}",
         )
-    console.print(table)
-    lines = [
-        "accuracy     " + "   ".join(f"{key} {100 * accuracy[key]:.2f} %" for key in accuracy),
-        f"compression  {compression['ratio_weights']:.2f}x in weights "
-        f"({compression['weights']:,} -> {compression['kept']:,}), "
-        f"{compression['ratio_bits']:.2f}x in stored bits",
-        f"cycles       {rtl['cycles_per_frame']:.2f} a frame (bound "
-        f"{rtl['bound_cycles_per_frame']}), latency {rtl['latency_cycles']}"
-        + (f", utilisation {rtl['utilisation']:.3f}" if rtl["utilisation"] else "")
-        + f" of {report['resources']['multipliers']} multipliers",
-        f"simulation   {rtl['cycles_per_second']:,.0f} cycles/s, {rtl['sim_seconds']:.2f} s",
-        "also equal   " if rtl["equal"] else "checked      ",
-    ]
-    checks = {
-        "layers": "every layer of {}",
-        "stalled": "{} stalled",
-        "random": "{} of random codes",
-        "seeds": "{} from other initial values",
-        "reset": "{} after a reset in mid-frame",
-    }
-    lines[-1] += ", ".join(checks[k].format(n) for k, n in rtl["checks"].items() if k in checks)
-    lines[-1] += " frames"
+    console.print(table, soft_wrap=False)
+    style = "green" if report["rtl"]["equal"] else "red"
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", overflow="fold")
+    grid.add_column(overflow="fold")
+    for name, text in _facts(report):
+        grid.add_row(Text(name), Text(text))
+    body = Group(Text(_head(report), style=f"bold {style}"), "", grid)
+    console.print(Panel(body, title="VERDICT", border_style=style), soft_wrap=False)
+
+
+def _head(report: dict[str, Any]) -> str:
+    """The verdict in a line."""
+    rtl = report["rtl"]
+    frames = f"{rtl['frames']:,} test frames of {report['dataset']['name']}"
     if rtl["equal"]:
-        head = (
-            f"{rtl['frames']:,} test frames of {report['dataset']['name']} in RTL, "
-            f"{rtl['mismatches']} mismatches: bit for bit equal to golden"
-        )
+        return f"EQUAL, bit for bit: {frames} in RTL, {rtl['mismatches']} mismatches"
+    if rtl["mismatches"]:
+        return f"NOT EQUAL: {rtl['mismatches']:,} codes differ in {frames}"
+    return f"NOT EQUAL: {frames} agree, but another check failed"
+
+
+def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What stands below the verdict: a name and a text each."""
+    rtl, compression, accuracy = report["rtl"], report["compression"], report["accuracy"]
+    for difference in rtl["differences"]:
+        check, _, text = difference.partition(": ")
+        yield check, text
+    shares = ", ".join(f"{key} {100 * share:.2f} %" for key, share in accuracy.items())
+    if rtl["frames"] < report["dataset"]["test"]:
+        shares += f" (golden and rtl on {rtl['frames']:,} of {report['dataset']['test']:,} frames)"
+    yield "accuracy", shares
+    yield (
+        "compression",
+        f"{compression['ratio_bits']:.2f}x in stored bits, {compression['ratio_weights']:.2f}x in "
+        f"weights ({compression['weights']:,} to {compression['kept']:,})",
+    )
+    latency = f"latency {rtl['latency_cycles']:,}"
+    if rtl["cycles_per_frame"] is None:
+        yield "cycles", latency
     else:
-        head = f"NOT EQUAL: {rtl['mismatches']} of the codes of {rtl['frames']:,} frames differ"
-        lines = [*rtl["differences"], *lines]
-    style = "green" if rtl["equal"] else "red"
-    console.print(Panel("\n".join([head, "", *lines]), title="VERDICT", border_style=style))
+        bound = f"bound {rtl['bound_cycles_per_frame']:,}"
+        yield "cycles", f"{rtl['cycles_per_frame']:,.2f} a frame ({bound}), {latency}"
+    busy = "" if rtl["utilisation"] is None else f", utilisation {rtl['utilisation']:.3f}"
+    yield "multipliers", f"{report['resources']['multipliers']:,}{busy}"
+    yield "simulation", f"{rtl['cycles_per_second']:,.0f} cycles/s, {rtl['sim_seconds']:.2f} s"
+    done = [CHECKS[name].format(n) for name, n in rtl["checks"].items() if name in CHECKS]
+    yield ("also equal" if rtl["equal"] else "checked"), "; ".join(done)

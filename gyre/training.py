@@ -11,6 +11,7 @@ second run reads it, an interrupted run resumes, and a changed recipe makes a ne
 """
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import torch
@@ -32,7 +33,8 @@ HASH_DIGITS = 16
 def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """The recipe's network, freshly initialised from its seed.
 
-    Raises BadInput, before any training, if the network holds layers that export refuses.
+    Raises BadInput, before any training, if the network holds layers that export refuses, or lacks
+    layers that the recipe's constraints name, or cannot meet a constraint.
     """
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -40,12 +42,13 @@ def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
             recipe.network.name, dataset.shape, dataset.classes, recipe.network.options
         )
     check_supported(module, real_samples(dataset.train, 16))
+    solver.check_layers(module, recipe.compress.constraints())
     return module
 
 
 def train_float(recipe: Recipe, dataset: Dataset, build: Path) -> nn.Module:
     """The trained float network (evaluation mode), read from ``build`` if it is there."""
-    key = _key(recipe.digest("seed", "data", "network", "float"), dataset)
+    key = keys(recipe, dataset)["float"]
     return fit(
         float_network(recipe, dataset),
         dataset,
@@ -60,7 +63,7 @@ def train_float(recipe: Recipe, dataset: Dataset, build: Path) -> nn.Module:
 def compress(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -> nn.Module:
     """The compressed network with quantizers, of the trained float network ``module``."""
     function, _ = solver.find(recipe.compress.solver)
-    key = _key(recipe.hash, dataset)
+    key = keys(recipe, dataset)["compress"]
     return function(
         module,
         dataset,
@@ -77,14 +80,29 @@ def export_network(recipe: Recipe, dataset: Dataset, module: nn.Module, build: P
 
     Its key covers Gyre's own export code too, which may change what comes out.
     """
-    key = _key(recipe.hash + _sources("ir", "golden", "export", "compress"), dataset)
-    folder = build / f"export-{key}" / "network"
+    folder = build / f"export-{keys(recipe, dataset)['export']}" / "network"
     if folder.exists():
         return Network.load(folder)
     samples = real_samples(dataset.train, CALIBRATION_FRAMES)
     network = export(module, samples[:1], samples, name=recipe.name, **recipe.format.model_dump())
     network.save(folder)
     return network
+
+
+def keys(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
+    """What names the folder of each step, ``<step>-<key>``: a hash of all that decides it."""
+    texts = {
+        "float": recipe.digest("seed", "data", "network", "float"),
+        "compress": recipe.hash,
+        "export": recipe.hash + _sources("ir", "golden", "export", "compress"),
+    }
+    return {step: _key(text, dataset) for step, text in texts.items()}
+
+
+def forget(recipe: Recipe, dataset: Dataset, build: Path) -> None:
+    """Remove what the steps of this recipe have made, and nothing of other recipes."""
+    for step, key in keys(recipe, dataset).items():
+        shutil.rmtree(build / f"{step}-{key}", ignore_errors=True)
 
 
 def golden_accuracy(network: Network, split: Split) -> float:

@@ -94,6 +94,13 @@ def write_entry(
 def read_entry(folder: Path) -> tuple[Network, Origin]:
     """A network of the zoo and its origin; raises BadInput if either is damaged."""
     path = folder / ORIGIN
+    if not path.exists():
+        raise BadInput(
+            str(folder),
+            f"a folder without {ORIGIN}",
+            "a recipe (TOML) or a folder of the zoo",
+            "name one of these",
+        )
     remedy = "restore the folder from the repository, or train with --retrain"
     try:
         form: Any = json.loads(read_verified(folder, [ORIGIN], remedy)[ORIGIN])

@@ -10,8 +10,6 @@
 
 import json
 import re
-import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from amaranth.lib import wiring
 
 from hdl.accelerator import Accelerator
 from hdl.verilog import Design
-from model.ir.checksums import NAME as SUMS
-from model.ir.checksums import read_verified, write_sums
+from model.ir.checksums import read_stated, read_verified
 from model.ir.errors import BadInput
+from model.ir.folders import write_folder
 
 MANIFEST = "manifest.json"
 SOURCE = "accelerator.v"
@@ -76,54 +74,31 @@ def _installed() -> bool:
     return True
 
 
+def belongs(name: str) -> bool:
+    """Whether a package holds a file of that name, besides the checksums."""
+    return name in (SOURCE, MANIFEST) or _HEX.fullmatch(name) is not None
+
+
 def write_package(accelerator: Accelerator, design: Design, folder: Path) -> None:
     """Write the package into ``folder``, all or nothing, over a package that is there already."""
-    files = {SOURCE: design.verilog, **design.files}
-    files[MANIFEST] = json.dumps(manifest(accelerator, design), indent=1) + "\n"
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-        raise BadInput(
-            str(folder),
-            "a folder that holds something else",
-            "a new, an empty or a package folder",
-            "choose another folder with --out",
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".package-") as scratch:
-        part = Path(scratch) / "package"
-        part.mkdir()
-        for name, text in files.items():
-            (part / name).write_text(text)
-        write_sums(part, list(files))
-        if folder.exists():
-            for name in [*read_names(folder), SOURCE, MANIFEST, SUMS]:
-                (folder / name).unlink(missing_ok=True)
-        folder.mkdir(exist_ok=True)
-        for path in part.iterdir():
-            shutil.move(path, folder / path.name)
-
-
-def read_names(folder: Path) -> list[str]:
-    """Names of the .hex files that the manifest lists: plain names, confined to the folder."""
-    try:
-        names = json.loads((folder / MANIFEST).read_bytes())["files"]
-    except OSError as error:
-        raise BadInput(
-            str(folder / MANIFEST), error.strerror, "a package's manifest", _REMEDY
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            str(folder / MANIFEST), f"unreadable data ({error})", "a manifest", _REMEDY
-        ) from error
-    bad = [n for n in names if not isinstance(n, str) or not _HEX.fullmatch(n)]
-    if bad:
-        raise BadInput(f"{folder / MANIFEST}: files", bad[0], "plain .hex file names", _REMEDY)
-    return list(names)
+    text = json.dumps(manifest(accelerator, design), indent=1) + "\n"
+    files = {SOURCE: design.verilog, **design.files, MANIFEST: text}
+    write_folder(folder, "package", belongs, {name: text.encode() for name, text in files.items()})
 
 
 def read_package(folder: Path) -> tuple[Design, dict[str, Any]]:
     """The design and the manifest of a package, once every checksum agrees."""
-    names = read_names(folder)
+    where = str(folder / MANIFEST)
+    try:
+        read = json.loads(read_stated(folder, MANIFEST, _REMEDY))
+        top, names = read["top"], read["files"]
+        if not isinstance(top, str) or not isinstance(names, list):
+            raise TypeError("wrong types")
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(where, f"unreadable data ({error})", "a manifest", _REMEDY) from error
+    bad = [name for name in names if not isinstance(name, str) or not _HEX.fullmatch(name)]
+    if bad:
+        raise BadInput(f"{where}: files", repr(bad[0]), "plain .hex file names", _REMEDY)
     files = read_verified(folder, [SOURCE, MANIFEST, *names], _REMEDY)
-    read = json.loads(files[MANIFEST])
     texts = {name: files[name].decode() for name in names}
-    return Design(read["top"], files[SOURCE].decode(), texts), read
+    return Design(top, files[SOURCE].decode(), texts), read

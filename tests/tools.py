@@ -1,8 +1,11 @@
-"""What a test needs from the machine."""
+"""What many tests need."""
 
 import shutil
+from collections.abc import Callable
 
 import pytest
+
+from model.ir.errors import BadInput
 
 
 def require_tools(*names: str) -> None:
@@ -10,3 +13,10 @@ def require_tools(*names: str) -> None:
     for name in names:
         if shutil.which(name) is None:
             pytest.skip(f"missing tool: {name}")
+
+
+def refused(action: Callable[[], object]) -> BadInput:
+    """The BadInput that an action raises; the test fails if it raises none."""
+    with pytest.raises(BadInput) as caught:
+        action()
+    return caught.value

@@ -2,12 +2,12 @@
 
 import math
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.lib.rom import Rom, address_bits
-from hdl.lib.stream import beat_stream, transfer
+from hdl.lib.compact import Compact
+from hdl.lib.stream import beat_stream, connect, transfer
 
 
 class Repack(wiring.Component):
@@ -20,10 +20,9 @@ class Repack(wiring.Component):
 
     ::
 
-        i -> [beat, mask] -> [compacted] -> [buffer] -> o
-             (the first two registers only with a mask)
+        i -> [compaction, with a mask] -> [buffer] -> o
 
-    Latency: a beat is in the buffer, and can leave, 1 cycle after it arrived (3 with a mask). The
+    Latency: a beat is in the buffer, and can leave, ``repack_latency`` cycles after it arrived. The
     buffer holds what one input beat adds at most, twice, and less than one output beat.
 
     Parameters
@@ -99,8 +98,16 @@ class Repack(wiring.Component):
                 with m.If(last):
                     m.d.comb += codes[tail * bits :].eq(0)
         else:
-            m.d.comb += self.i.ready.eq(room)
-            self._compact(m, room, codes, count, enter, in_beats, padding)
+            m.submodules.compact = compact = Compact(
+                self.shape, length=self.in_length, lanes=in_lanes, mask=self.mask
+            )
+            connect(m, wiring.flipped(self.i), compact.i)
+            m.d.comb += [
+                compact.en.eq(room),
+                enter.eq(compact.valid & room),
+                codes.eq(compact.codes),
+                count.eq(compact.count + Mux(compact.last, padding, 0)),
+            ]
 
         leave = Signal()
         m.d.comb += [
@@ -108,21 +115,21 @@ class Repack(wiring.Component):
             leave.eq(transfer(self.o)),
             self.o.p.codes.as_value().eq(buffer[: lanes * bits]),
         ]
-        base = Signal.like(fill)
-        rest = Signal(capacity * bits)
-        m.d.comb += [
-            base.eq(Mux(leave, fill - lanes // unit, fill)),
-            rest.eq(Mux(leave, buffer >> (lanes * bits), buffer)),
-        ]
+        # New codes go on top of the fill level; then, if a beat leaves, all move down by its lanes.
+        # In this order the level, a register, decides the long shift, and `ready` a short one.
         shifted = codes
-        for step in range(len(base)):
+        for step in range(len(fill)):
             moved = Signal(capacity * bits, name=f"shifted_{step}")
-            m.d.comb += moved.eq(Mux(base[step], shifted << (unit * bits << step), shifted))
+            m.d.comb += moved.eq(Mux(fill[step], shifted << (unit * bits << step), shifted))
             shifted = moved
-        with m.If(enter):
-            m.d.sync += [buffer.eq(rest | shifted), fill.eq(base + count)]
-        with m.Elif(leave):
-            m.d.sync += [buffer.eq(rest), fill.eq(base)]
+        joined, level = Signal(capacity * bits), Signal.like(fill)
+        m.d.comb += [
+            joined.eq(buffer | Mux(enter, shifted, 0)),
+            level.eq(fill + Mux(enter, count, 0)),
+        ]
+        m.d.sync += [buffer.eq(joined), fill.eq(level)]
+        with m.If(leave):
+            m.d.sync += [buffer.eq(joined >> (lanes * bits)), fill.eq(level - lanes // unit)]
 
         if beats == 1:
             m.d.comb += [self.o.p.first.eq(1), self.o.p.last.eq(1)]
@@ -132,63 +139,3 @@ class Repack(wiring.Component):
             with m.If(leave):
                 m.d.sync += index.eq(Mux(self.o.p.last, 0, index + 1))
         return m
-
-    def _compact(self, m, ce, codes, count, enter, in_beats, padding):
-        """Two register stages: the beat beside its mask word, then the codes that stay."""
-        bits, in_lanes = self.shape.width, self.in_lanes
-        m.submodules.mask = mask = Rom(in_lanes, in_beats, self.mask)
-        index = Signal(address_bits(in_beats))
-        m.d.comb += [mask.addr.eq(index), mask.en.eq(transfer(self.i))]
-        with m.If(transfer(self.i)):
-            m.d.sync += index.eq(Mux(self.i.p.last, 0, index + 1))
-        beat = Signal(data.ArrayLayout(bits, in_lanes), reset_less=True)
-        last = Signal(reset_less=True)
-        full = Signal()
-        kept = Signal(data.ArrayLayout(bits, in_lanes), reset_less=True)
-        kept_count = Signal.like(count, reset_less=True)
-        kept_full = Signal()
-        with m.If(ce):
-            m.d.sync += [full.eq(self.i.valid), kept_full.eq(full)]
-            m.d.sync += [beat.eq(self.i.p.codes.as_value()), last.eq(self.i.p.last)]
-        # Move each code down by the number of dropped lanes below it, one bit of that number at a
-        # time, lowest first: no two codes ever meet.
-        lanes = []
-        dropped = Const(0, 1)
-        for lane in range(in_lanes):
-            stays = mask.data[lane]
-            lanes.append((beat[lane] & stays.replicate(bits), dropped * stays))
-            total = Signal(range(in_lanes + 1), name=f"dropped_{lane}")
-            m.d.comb += total.eq(dropped + ~stays)
-            dropped = total
-        for step in range(in_lanes.bit_length()):
-            moved = []
-            for lane in range(in_lanes):
-                code, distance = lanes[lane]
-                moves = distance[step] if step < len(distance) else Const(0, 1)
-                terms = [code & (~moves).replicate(bits)]
-                carry = [distance & (~moves).replicate(len(distance))]
-                if lane + (1 << step) < in_lanes:
-                    other, reach = lanes[lane + (1 << step)]
-                    comes = reach[step] if step < len(reach) else Const(0, 1)
-                    terms.append(other & comes.replicate(bits))
-                    carry.append(reach & comes.replicate(len(reach)))
-                place = Signal(bits, name=f"code_{step}_{lane}")
-                still = Signal(range(in_lanes + 1), name=f"distance_{step}_{lane}")
-                m.d.comb += [place.eq(_any(terms)), still.eq(_any(carry))]
-                moved.append((place, still))
-            lanes = moved
-        with m.If(ce):
-            m.d.sync += [
-                Cat(*(kept[lane] for lane in range(in_lanes))).eq(
-                    Cat(*(code for code, _ in lanes))
-                ),
-                kept_count.eq(in_lanes - dropped + Mux(last, padding, 0)),
-            ]
-        m.d.comb += [codes.eq(kept), count.eq(kept_count), enter.eq(kept_full & ce)]
-
-
-def _any(terms):
-    out = terms[0]
-    for term in terms[1:]:
-        out = out | term
-    return out

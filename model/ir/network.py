@@ -7,9 +7,7 @@ any of the three raises BadInput before a tensor is used.
 
 import json
 import math
-import os
 import sys
-import tempfile
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +17,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from model.ir.checksums import NAME as SUMS
-from model.ir.checksums import read_verified, sha256, write_sums
+from model.ir.checksums import read_verified, sha256
 from model.ir.errors import BadInput
+from model.ir.folders import write_folder
 from model.ir.layer import LayerSpec
 from model.ir.numerics import Format
 from model.ir.spec import Spec, check_int, check_name
@@ -244,24 +242,8 @@ class Network:
 
     def save(self, folder: str | Path) -> None:
         """Write the network as a folder, all or nothing."""
-        folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".network-") as scratch:
-            part = Path(scratch) / "network"
-            part.mkdir()
-            (part / FILES[0]).write_bytes(self._json())
-            (part / FILES[1]).write_bytes(self._tensors())
-            write_sums(part, FILES)
-            old = Path(scratch) / "old"
-            if folder.exists():
-                _check_replaceable(folder)
-                os.replace(folder, old)
-            try:
-                os.replace(part, folder)
-            except BaseException:
-                if old.exists():
-                    os.replace(old, folder)
-                raise
+        files = {FILES[0]: self._json(), FILES[1]: self._tensors()}
+        write_folder(Path(folder), "network", belongs, files)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -324,17 +306,9 @@ def _narrow(tensor: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(tensor)
 
 
-def _check_replaceable(folder: Path) -> None:
-    if not folder.is_dir():
-        raise BadInput(str(folder), "a file", "a folder", "choose another folder")
-    surplus = sorted({path.name for path in folder.iterdir()} - {*FILES, SUMS})
-    if surplus:
-        raise BadInput(
-            str(folder),
-            f"a folder that holds something else ({surplus[0]})",
-            "a new, an empty or a network folder",
-            "choose another folder",
-        )
+def belongs(name: str) -> bool:
+    """Whether a network's folder holds a file of that name, besides the checksums."""
+    return name in FILES
 
 
 def _checked_scale(thing: str, scale: Any) -> float:

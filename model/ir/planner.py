@@ -2,15 +2,17 @@
 
 It minimises the cycles per frame of the slowest stage; among mappings with equal cycles it takes
 the one with fewest memory bits, and among those the one with fewest multipliers. The answer is an
-optimum over all foldings: within a number of cycles each node has a Pareto front of (multipliers,
-memory bits), and the fronts of the nodes are merged one by one, dropping what is dominated or over
-the budget.
+optimum over all arrays of at most as many rows and columns as the layer has: within a number of
+cycles each node has a Pareto front of (multipliers, memory bits), and the fronts of the nodes are
+merged one by one, dropping what is dominated or over the budget.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
+from math import inf
+from typing import NoReturn
 
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
@@ -55,15 +57,19 @@ def options(layer: LayerSpec, node: Node) -> Iterator[Option]:
 
 @options.register
 def _(layer: LinearSpec, node: Node) -> Iterator[Option]:
-    for rows in fold_sizes(layer.out_features):
+    for least in fold_sizes(layer.out_features):
         for cols in fold_sizes(layer.in_features):
-            if rows > MAX_LANES or cols > MAX_LANES:
+            if not PeArraySpec(1, min(cols, MAX_LANES)).fits(layer) or cols > MAX_LANES:
                 continue
-            engine = PeArraySpec(rows, cols)
-            most = engine.drain_lanes(layer)  # more would add requantizers and save no cycle
-            for lanes in (lanes for lanes in range(1, most + 1) if rows % lanes == 0):
-                if engine.fits(layer):
-                    yield Option(engine, lanes)
+            for lanes in range(1, least + 1):
+                rows = -(-least // lanes) * lanes  # the fewest that fold alike and drain evenly
+                if rows > min(layer.out_features, MAX_LANES):
+                    continue
+                engine = PeArraySpec(rows, cols)
+                yield Option(engine, lanes)
+                exact = rows == least and layer.out_features % lanes == 0  # nothing is padded
+                if exact and rows <= lanes * engine.col_folds(layer):
+                    break  # more lanes would add requantizers and save neither cycle nor bit
 
 
 @options.register
@@ -76,22 +82,21 @@ def plan(network: Network, budget: Budget) -> Mapping:
 
     Raises BadInput if even the smallest mapping is over the budget.
     """
-    candidates = {
-        node.name: [(option, _cost(node, option)) for option in options(node.spec, node)]
+    candidates = [
+        [(option, _cost(node, option)) for option in options(node.spec, node)]
         for node in network.nodes
-    }
-    cycles = sorted(
-        {cost.cycles for found in candidates.values() for _, cost in found if cost.macs}
-    )
+    ]
+    cycles = sorted({cost.cycles for found in candidates for _, cost in found if cost.macs})
+    cycles = cycles or [network.length(network.input.name)]  # nothing but dropping inputs
     fronts: dict[int, list] = {}
 
     def feasible(limit: int) -> bool:
-        fronts[limit] = _merge(candidates, limit, budget)
+        fronts[limit] = _merge(network, candidates, limit, budget)
         return bool(fronts[limit])
 
     position = bisect_left(cycles, True, key=feasible)
     if position == len(cycles):
-        _refuse(candidates, budget)
+        _refuse(_merge(network, candidates, cycles[-1], None), budget)
     limit = cycles[position]
     if limit not in fronts:
         feasible(limit)
@@ -128,10 +133,21 @@ def _cost(node: Node, option: Option) -> StageCost:
     return option.engine.cost(node.spec, option.engine.cols, option.lanes)
 
 
-def _merge(candidates, limit: int, budget: Budget) -> list[tuple[int, int, tuple[Option, ...]]]:
-    """Pareto front (multipliers, memory bits, options) of the network within ``limit`` cycles."""
+def _merge(
+    network: Network, candidates, limit: int, budget: Budget | None
+) -> list[tuple[int, int, tuple[Option, ...]]]:
+    """Pareto front (multipliers, memory bits, options) of the network within ``limit`` cycles.
+
+    Without a budget nothing is too large.
+    """
+    engines = {n.name for n, f in zip(network.nodes, candidates, strict=True) if f[0][0].engine}
     front: list[tuple[int, int, tuple[Option, ...]]] = [(0, 0, ())]
-    for found in candidates.values():
+    for node, found in zip(network.nodes, candidates, strict=True):
+        source = node.inputs[0]
+        if found[0][0].engine is None and source not in engines:
+            # Its memory depends on the width of its input, which depends on the pace.
+            cost = node.spec.stage_cost(_lanes(network, source, limit), 1)
+            found = [(option, cost) for option, _ in found]
         points = _pareto(
             [
                 (cost.multiplier_count, cost.memory_bits, (option,))
@@ -144,8 +160,11 @@ def _merge(candidates, limit: int, budget: Budget) -> list[tuple[int, int, tuple
                 (multipliers + m, bits + b, chosen + option)
                 for multipliers, bits, chosen in front
                 for m, b, option in points
-                if multipliers + m <= budget.multipliers
-                and (budget.memory_bits is None or bits + b <= budget.memory_bits)
+                if budget is None
+                or (
+                    multipliers + m <= budget.multipliers
+                    and (budget.memory_bits is None or bits + b <= budget.memory_bits)
+                )
             ]
         )
     return front
@@ -159,15 +178,26 @@ def _pareto(points: list) -> list:
     return kept
 
 
-def _refuse(candidates, budget: Budget) -> None:
-    engines = [found for found in candidates.values() if found[0][0].engine is not None]
-    multipliers = sum(min(cost.multiplier_count for _, cost in found) for found in engines)
-    bits = sum(min(cost.memory_bits for _, cost in found) for found in candidates.values())
+def _refuse(front: list, budget: Budget) -> NoReturn:
+    """Raise BadInput that states, for each part of the budget, the least that would do.
+
+    ``front`` is the front of the slowest mappings, whatever their size.
+    """
+    memory = inf if budget.memory_bits is None else budget.memory_bits
+    found = f"{budget.multipliers} multipliers"
+    if budget.memory_bits is not None:
+        found += f" and {budget.memory_bits} memory bits"
+    ways = {}
+    if more := [m for m, bits, _ in front if bits <= memory]:
+        ways["mapping.multipliers"] = f"at least {min(more)} multipliers"
+    if more := [bits for m, bits, _ in front if m <= budget.multipliers]:
+        ways["mapping.memory_bits"] = f"at least {min(more)} memory bits"
+    if not ways:
+        multipliers, bits, _ = front[0]
+        both = f"at least {multipliers} multipliers and, with so few, {bits} memory bits"
+        ways["mapping.multipliers and mapping.memory_bits"] = both
     raise BadInput(
-        "mapping: budget",
-        f"{budget.multipliers} multipliers and {budget.memory_bits or 'any number of'} memory bits",
-        f"at least {multipliers} multipliers and {bits} memory bits",
-        "raise mapping.multipliers or mapping.memory_bits",
+        "mapping: budget", found, ", or ".join(ways.values()), f"raise {' or '.join(ways)}"
     )
 
 
@@ -179,7 +209,7 @@ def _mapping(network: Network, chosen: tuple[Option, ...], limit: int) -> Mappin
     def width(edge: str) -> int:
         """Lanes of a stream without an engine behind it: what its reader takes at once."""
         reader = by_name[readers[edge].name].engine if edge in readers else None
-        return reader.cols if reader is not None else 1
+        return reader.cols if reader is not None else _lanes(network, edge, limit)
 
     for node, option in zip(network.nodes, chosen, strict=True):
         if option.engine is None:
@@ -187,8 +217,13 @@ def _mapping(network: Network, chosen: tuple[Option, ...], limit: int) -> Mappin
         else:
             engines.append(Engine(f"pe_{node.name}", option.engine))
             stages.append(StageMapping(node.name, f"pe_{node.name}", option.lanes))
-    # The input arrives within the cycles of the slowest stage, a power of two of codes at once.
-    lanes = 1
-    while -(-network.length(network.input.name) // lanes) > limit:
-        lanes *= 2
+    lanes = _lanes(network, network.input.name, limit)
     return Mapping(lanes, tuple(engines), tuple(stages)).check(network)
+
+
+def _lanes(network: Network, edge: str, limit: int) -> int:
+    """Fewest lanes, a power of two, with which a frame passes an edge within ``limit`` cycles."""
+    lanes = 1
+    while -(-network.length(edge) // lanes) > limit:
+        lanes *= 2
+    return lanes

@@ -4,10 +4,18 @@ from fractions import Fraction
 
 from model.ir.mapping import StageCost
 
+COMPACT_LEVELS = 3
+"""Levels of counting or moving between two registers of the compaction."""
 
-def repack_latency(masked: bool) -> int:
-    """Cycles from a beat's arrival to its first appearance: the buffer, and the compaction."""
-    return 3 if masked else 1
+
+def compact_latency(lanes: int) -> int:
+    """Register stages of the compaction: the beat, its mask, then counting and moving."""
+    return 2 + 2 * -(-(lanes - 1).bit_length() // COMPACT_LEVELS)
+
+
+def repack_latency(in_lanes: int, masked: bool) -> int:
+    """Cycles from a beat's arrival to its first appearance: the compaction, and the buffer."""
+    return 1 + (compact_latency(in_lanes) if masked else 0)
 
 
 def repack_cost(in_length: int, length: int, in_lanes: int, lanes: int, masked: bool) -> StageCost:
@@ -23,7 +31,7 @@ def repack_cost(in_length: int, length: int, in_lanes: int, lanes: int, masked: 
     def end(beat: int) -> int:
         """Cycles until the last output beat has left, if nothing but this beat were late."""
         arrival = (dropped + min((beat + 1) * lanes, length) - 1) // in_lanes
-        return arrival + repack_latency(masked) + beats - beat
+        return arrival + repack_latency(in_lanes, masked) + beats - beat
 
     return StageCost(
         cycles=max(in_beats, beats),

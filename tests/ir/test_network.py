@@ -439,16 +439,16 @@ def test_a_failed_save_leaves_everything_as_it_was(
         raise OSError("disk full")
 
     def fail_to_place(source: Path, target: Path, replace_: Any = os.replace) -> None:
-        if Path(source).name == "network":
+        if Path(source).name == "new":
             raise OSError("disk full")
         replace_(source, target)
 
     if broken == "_tensors":
         monkeypatch.setattr(Network, "_tensors", fail)
     elif broken == "write_sums":
-        monkeypatch.setattr("model.ir.network.write_sums", fail)
+        monkeypatch.setattr("model.ir.folders.write_sums", fail)
     else:
-        monkeypatch.setattr("model.ir.network.os.replace", fail_to_place)
+        monkeypatch.setattr("model.ir.folders.os.replace", fail_to_place)
     with pytest.raises(OSError, match="disk full"):
         network.save(folder)
     monkeypatch.undo()

@@ -1,0 +1,203 @@
+"""The printed report, as a person sees it in a terminal of 80 columns."""
+
+import copy
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gyre.report import read_report, show, write_report
+from tests.tools import refused
+
+LAYER = {
+    "name": "fc1",
+    "engine": "pe_array",
+    "arithmetic": "exact",
+    "cycles": 64,
+    "bound_cycles": 64,
+    "multipliers": 181,
+    "multiplier_bits": 3000,
+    "macros": 0,
+    "weight_bits": 46080,
+    "density": 1.0,
+    "weight_reuse": 1.0,
+    "activation_reuse": 5.0,
+    "lanes": 1,
+}
+SELECT = LAYER | {
+    "name": "select",
+    "engine": None,
+    "multipliers": 0,
+    "weight_reuse": None,
+    "activation_reuse": None,
+}
+REPORT = {
+    "recipe": "mnist_mlp",
+    "dataset": {"name": "mnist", "train": 55000, "validation": 5000, "test": 10000},
+    "seed": 1,
+    "accuracy": {"float": 0.9852, "compressed": 0.9755, "golden": 0.975, "rtl": 0.975},
+    "compression": {
+        "weights": 59008,
+        "kept": 15120,
+        "ratio_weights": 3.9026,
+        "bits_float": 1888256,
+        "bits_stored": 77000,
+        "ratio_bits": 24.52,
+        "bits_on_chip": 60480,
+    },
+    "rtl": {
+        "frames": 10000,
+        "mismatches": 0,
+        "equal": True,
+        "checks": {
+            **{"layers": 64, "frames": 10000, "stalled": 100},
+            **{"random": 1000, "seeds": 100, "reset": 100},
+        },
+        "differences": [],
+        "cycles_per_frame": 64.0,
+        "latency_cycles": 243,
+        "bound_cycles_per_frame": 64,
+        "utilisation": 0.9803,
+        "sim_seconds": 9.53,
+        "cycles_per_second": 67123.4,
+    },
+    "layers": [SELECT, LAYER],
+    "resources": {"multipliers": 241},
+}
+
+
+def shown(report: dict, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    # As the command line makes it: nothing may hinge on its settings.
+    show(report, Console(file=file, width=width, soft_wrap=True, highlight=False))
+    return file.getvalue().splitlines()
+
+
+def words(lines: list[str]) -> str:
+    """The text without frames, as one line."""
+    return " ".join(" ".join(lines).translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
+
+
+def changed(**sections: dict) -> dict:
+    report = copy.deepcopy(REPORT)
+    for section, keys in sections.items():
+        report[section] |= keys
+    return report
+
+
+DIFFERENCES = [
+    f"{check}: first difference in frame 1234, layer a_layer_with_a_long_name, element 123: "
+    f"expected -32768, found 32767 (98765 codes differ)"
+    for check in ("layers", "frames", "stalled")
+]
+UNEQUAL = changed(rtl={"equal": False, "mismatches": 98765, "differences": DIFFERENCES})
+
+
+@pytest.mark.parametrize("report", [REPORT, UNEQUAL], ids=["equal", "not equal"])
+@pytest.mark.parametrize("width", [50, 80, 132])
+def test_nothing_is_cut(report: dict, width: int) -> None:
+    lines = shown(report, width)
+    assert all(len(line) <= width for line in lines)
+    assert "…" not in "".join(lines)
+    panel = lines[next(n for n, line in enumerate(lines) if "VERDICT" in line) :]
+    assert all(line[0] in "│╭╰" and line[-1] in "│╮╯" for line in panel)
+    text = words(lines)
+    for part in [
+        "98.52 %",
+        "97.55 %",
+        "24.52x in stored bits, 3.90x in weights (59,008 to 15,120)",
+        "64.00 a frame (bound 64), latency 243",
+        "241, utilisation 0.980",
+        "67,123 cycles/s, 9.53 s",
+        "1,000 of random codes; 100 from other initial values; 100 after a reset in mid-frame",
+    ]:
+        assert part in text or width < 80, part
+    assert text.endswith("100 after a reset in mid-frame")
+
+
+def test_the_verdict_comes_first_in_its_panel_and_whole() -> None:
+    lines = shown(REPORT)
+    first = lines[next(n for n, line in enumerate(lines) if "VERDICT" in line) + 1]
+    assert first.strip("│ ") == (
+        "EQUAL, bit for bit: 10,000 test frames of mnist in RTL, 0 mismatches"
+    )
+
+
+def test_what_differs_is_shown_whole() -> None:
+    text = words(shown(UNEQUAL))
+    assert "NOT EQUAL: 98,765 codes differ in 10,000 test frames of mnist" in text
+    for difference in DIFFERENCES:
+        check, _, place = difference.partition(": ")
+        assert f"{check} {place}" in text
+    assert "EQUAL, bit for bit" not in text
+    assert "also equal" not in text
+
+
+def test_a_difference_outside_the_bulk_run_is_no_equality() -> None:
+    report = changed(rtl={"equal": False, "differences": DIFFERENCES[2:]})
+    text = words(shown(report))
+    assert "NOT EQUAL: 10,000 test frames of mnist agree, but another check failed" in text
+    assert "stalled first difference in frame 1234" in text
+
+
+def test_fewer_frames_than_the_test_split_are_said() -> None:
+    assert "(golden and rtl on" not in words(shown(REPORT))
+    text = words(shown(changed(rtl={"frames": 500})))
+    assert "(golden and rtl on 500 of 10,000 frames)" in text
+
+
+def test_a_single_frame_has_no_rate() -> None:
+    report = changed(rtl={"frames": 1, "cycles_per_frame": None, "utilisation": None})
+    text = words(shown(report))
+    assert "cycles latency 243" in text
+    assert "utilisation" not in text
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    assert "of [red]mnist in RTL" in words(shown(changed(dataset={"name": "[red]mnist"})))
+
+
+def test_written_report_is_read_back(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "a" / "b", REPORT)
+    assert path == tmp_path / "a" / "b" / "report.json"
+    assert read_report(path.parent) == REPORT
+    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+def test_failed_writing_leaves_the_older_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(tmp_path, REPORT)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(tmp_path, changed(rtl={"frames": 1}))
+    monkeypatch.undo()
+    assert read_report(tmp_path) == REPORT
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "found", "remedy"),
+    [
+        (None, "No such file", "first"),
+        ("{", "unreadable data", "again"),
+        ("[]", "no 'recipe'", "again"),
+        (json.dumps({k: v for k, v in REPORT.items() if k != "rtl"}), "no 'rtl'", "again"),
+    ],
+)
+def test_report_that_cannot_be_read_is_refused(
+    tmp_path: Path, content: str | None, found: str, remedy: str
+) -> None:
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    error = refused(lambda: read_report(tmp_path))
+    assert error.thing == str(tmp_path / "report.json")
+    assert found in error.found
+    assert error.remedy == f"run `gyre run` {remedy}"

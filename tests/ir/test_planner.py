@@ -1,0 +1,250 @@
+import dataclasses
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.ir.errors import BadInput
+from model.ir.linear import LinearSpec
+from model.ir.network import InputSpec, Network, Node
+from model.ir.numerics import BipolarFormat, CodebookFormat, UniformFormat
+from model.ir.pe_array import PeArraySpec
+from model.ir.planner import Budget, check_budget, options, plan
+from model.ir.requantize import RequantizeSpec
+from model.ir.select import SelectSpec
+from tests.strategies import networks
+
+ACTIVATION = UniformFormat(4, False)
+WEIGHTS = (UniformFormat(4, True), BipolarFormat(), CodebookFormat((-1, 1, 3)))
+ENOUGH = 10**9
+
+
+def chain(*sizes: int, per: str = "layer", weight: object = WEIGHTS[0], keep: int = 0) -> Network:
+    """A network of fully connected layers; with ``keep`` an input selection comes first."""
+    entry = InputSpec("image", (sizes[0],), ACTIVATION, 1.0)
+    requantize = RequantizeSpec(ACTIVATION, 4, per, 0 if per == "one" else 6, 12)
+    nodes: list[Node] = []
+    if keep:
+        indices = np.arange(keep)
+        spec = SelectSpec(sizes[0], keep, ACTIVATION)
+        nodes.append(Node("select", spec, ("image",), 1.0, {"indices": indices}))
+        sizes = (keep, *sizes[1:])
+    for n, (features, out) in enumerate(pairwise(sizes)):
+        linear = LinearSpec(features, out, ACTIVATION, weight, requantize)
+        tensors = {name: np.zeros(s, np.int64) for name, s in linear.tensor_shapes().items()}
+        source = nodes[-1].name if nodes else "image"
+        nodes.append(Node(f"fc{n}", linear, (source,), 1.0, tensors))
+    return Network("chain", entry, tuple(nodes))
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Network:
+    sizes = draw(st.lists(st.integers(1, 7), min_size=2, max_size=4))
+    per = draw(st.sampled_from(["one", "layer", "channel"]))
+    return chain(*sizes, per=per, weight=draw(st.sampled_from(WEIGHTS)))
+
+
+def every_mapping(network: Network) -> np.ndarray:
+    """(cycles, memory bits, multipliers) of all choices of rows, columns and lanes, [choices, 3].
+
+    A stage with an input as wide as its array is at least as fast as with any other.
+    """
+    whole = np.zeros((1, 3), np.int64)
+    for node in network.nodes:
+        layer = node.spec
+        own = [
+            (cost.cycles, cost.memory_bits, cost.multiplier_count)
+            for rows in range(1, layer.out_features + 1)
+            for cols in range(1, layer.in_features + 1)
+            for lanes in range(1, rows + 1)
+            if rows % lanes == 0
+            for cost in [PeArraySpec(rows, cols).cost(layer, cols, lanes)]
+        ]
+        own = np.unique(np.array(own), axis=0)
+        slowest = np.maximum(whole[:, None, 0], own[None, :, 0])
+        sums = whole[:, None, 1:] + own[None, :, 1:]
+        whole = np.unique(np.dstack([slowest[..., None], sums]).reshape(-1, 3), axis=0)
+    return whole
+
+
+def within(choices: np.ndarray, budget: Budget) -> np.ndarray:
+    memory = ENOUGH if budget.memory_bits is None else budget.memory_bits
+    return choices[(choices[:, 2] <= budget.multipliers) & (choices[:, 1] <= memory)]
+
+
+def figures(network: Network, budget: Budget) -> tuple[int, int, int]:
+    """(cycles, memory bits, multipliers) of the planned mapping, by its own true costs."""
+    costs = [cost for _, cost in plan(network, budget).costs(network)]
+    return (
+        max(cost.cycles for cost in costs),
+        sum(cost.memory_bits for cost in costs),
+        sum(cost.multiplier_count for cost in costs),
+    )
+
+
+@settings(max_examples=60)
+@given(chains(), st.integers(0, 10**6), st.integers(0, 10**6), st.booleans())
+def test_plan_is_the_best_of_all_mappings(
+    network: Network, multipliers: int, memory: int, limited: bool
+) -> None:
+    """Budgets lie between just too small and more than enough."""
+    choices = every_mapping(network)
+    low, high = choices[:, 2].min(), choices[:, 2].max()
+    least, most = choices[:, 1].min(), choices[:, 1].max()
+    budget = Budget(
+        int(low - 1 + multipliers % (min(high - low, 40) + 2)),
+        int(least - 1 + memory % (most - least + 2)) if limited else None,
+    )
+    allowed = within(choices, budget)
+    if not len(allowed):
+        with pytest.raises(BadInput, match="mapping: budget"):
+            plan(network, budget)
+        return
+    best = min(map(tuple, allowed.tolist()))
+    assert figures(network, budget) == best
+
+
+def test_more_rows_than_the_folds_need_are_used_where_they_drain_evenly() -> None:
+    """Two folds of 13 rows need 7, which drain singly or all at once; 8 drain in pairs."""
+    network = chain(5, 13)
+    found = plan(network, Budget(10))
+    engine = found.engines[0].spec
+    assert (engine.rows, engine.cols, found.stages[0].lanes) == (8, 1, 2)
+    assert figures(network, Budget(10))[0] == 10
+
+
+@given(chains(), st.integers(1, 60), st.integers(0, 30))
+def test_a_larger_budget_is_never_slower(network: Network, multipliers: int, more: int) -> None:
+    try:
+        first = figures(network, Budget(multipliers))
+    except BadInput:
+        return
+    assert figures(network, Budget(multipliers + more)) <= first
+    assert figures(network, Budget(multipliers, first[1])) == first
+
+
+@settings(max_examples=60)
+@given(chains(), st.integers(0, 10**6), st.integers(0, 10**6), st.booleans())
+def test_refusal_states_the_least_that_would_do(
+    network: Network, multipliers: int, memory: int, limited: bool
+) -> None:
+    choices = every_mapping(network)
+    least, most = int(choices[:, 1].min()), int(choices[:, 1].max())
+    budget = Budget(
+        multipliers % (int(choices[:, 2].min()) + 3),
+        least - 1 + memory % (most - least + 2) if limited else None,
+    )
+    if len(within(choices, budget)):
+        return
+    with pytest.raises(BadInput) as caught:
+        plan(network, budget)
+    error = caught.value
+    assert error.thing == "mapping: budget"
+    assert f"{budget.multipliers} multipliers" in error.found
+    assert (f"{budget.memory_bits} memory bits" in error.found) == limited
+    if together := re.fullmatch(
+        r"at least (\d+) multipliers and, with so few, (\d+) memory bits", error.expected
+    ):
+        wanted = Budget(*map(int, together.groups()))
+        assert error.remedy == "raise mapping.multipliers and mapping.memory_bits"
+        assert wanted.multipliers == choices[:, 2].min()
+        assert len(within(choices, wanted))
+        assert not len(within(choices, dataclasses.replace(wanted, multipliers=budget.multipliers)))
+        return
+    for part in error.expected.split(", or "):
+        number, what = re.fullmatch(r"at least (\d+) (multipliers|memory bits)", part).groups()
+        key = what.replace(" ", "_")
+        assert f"mapping.{key}" in error.remedy
+        assert len(within(choices, dataclasses.replace(budget, **{key: int(number)})))
+        assert not len(within(choices, dataclasses.replace(budget, **{key: int(number) - 1})))
+
+
+def test_refusal_reads_as_a_sentence() -> None:
+    with pytest.raises(BadInput) as caught:
+        plan(chain(4, 4, per="layer"), Budget(1))
+    assert str(caught.value) == (
+        "mapping: budget: found 1 multipliers; expected at least 2 multipliers; "
+        "raise mapping.multipliers."
+    )
+
+
+def test_columns_divide_a_layer_of_which_neither_format_has_a_zero() -> None:
+    requantize = RequantizeSpec(UniformFormat(16, True), 0, "one", 0, 12)
+    spec = LinearSpec(12, 5, BipolarFormat(), BipolarFormat(), requantize)
+    tensors = {"weight": np.zeros((5, 12), np.int64), "b": np.zeros(5, np.int64)}
+    node = Node("fc", spec, ("x",), 1.0, tensors)
+    assert {option.engine.cols for option in options(spec, node)} == {1, 2, 3, 4, 6, 12}
+    padded = dataclasses.replace(spec, weight_format=UniformFormat(2, True))
+    node = Node("fc", padded, ("x",), 1.0, tensors)
+    assert {option.engine.cols for option in options(padded, node)} == {1, 2, 3, 4, 6, 12}
+    longer = dataclasses.replace(padded, in_features=11)
+    node = Node("fc", longer, ("x",), 1.0, tensors | {"weight": np.zeros((5, 11), np.int64)})
+    assert 4 in {option.engine.cols for option in options(longer, node)}
+
+
+@settings(max_examples=60)
+@given(networks(), st.integers(0, 200))
+def test_any_network_gets_a_mapping_within_its_budget(network: Network, multipliers: int) -> None:
+    """Selections anywhere included: none of them is slower than the slowest engine."""
+    least = sum(
+        1 + node.spec.requantize.multiplies for node in network.nodes if node.spec.weights()
+    )
+    multipliers += least
+    mapping = plan(network, Budget(multipliers))
+    costs = list(mapping.costs(network))
+    assert sum(cost.multiplier_count for _, cost in costs) <= multipliers
+    engines = [cost.cycles for _, cost in costs if cost.macs]
+    slowest = max(engines, default=network.length(network.input.name))
+    assert max(cost.cycles for _, cost in costs) == slowest
+
+
+@pytest.mark.parametrize("multipliers", [8, 13, 29, 100])
+def test_memory_budget_holds_with_an_input_selection(multipliers: int) -> None:
+    """The mask of the selection is padded to the width of the input stream, which must count."""
+    network = chain(45, 12, 5, keep=20)
+    _, bits, used = figures(network, Budget(multipliers))
+    assert figures(network, Budget(multipliers, bits))[1:] == (bits, used)
+    least = min(
+        sum(cost.memory_bits for _, cost in plan(network, Budget(m)).costs(network))
+        for m in range(4, 30)
+    )
+    with pytest.raises(BadInput, match=f"and {least - 2000} memory bits"):
+        plan(network, Budget(multipliers, least - 2000))
+
+
+def test_mnist_like_network_keeps_256_multipliers_busy() -> None:
+    network = chain(784, 40, 40, 40, 10, keep=288)
+    mapping = plan(network, Budget(256))
+    costs = [cost for _, cost in mapping.costs(network)]
+    cycles = max(cost.cycles for cost in costs)
+    multipliers = sum(cost.multiplier_count for cost in costs)
+    macs = 288 * 40 + 40 * 40 + 40 * 40 + 40 * 10
+    assert multipliers <= 256
+    assert macs / (cycles * multipliers) >= 0.85
+    assert cycles <= 1.05 * mapping.bound_cycles(network)
+
+
+def test_check_budget_names_what_is_too_much() -> None:
+    network = chain(6, 6)
+    mapping = plan(network, Budget(20))
+    _, bits, multipliers = figures(network, Budget(20))
+    assert check_budget(mapping, network, Budget(multipliers, bits)) is mapping
+    with pytest.raises(BadInput) as caught:
+        check_budget(mapping, network, Budget(multipliers - 1))
+    assert caught.value.thing == "mapping: multipliers"
+    assert caught.value.found == str(multipliers)
+    assert caught.value.expected == f"at most {multipliers - 1}"
+    assert "mapping.multipliers" in caught.value.remedy
+    with pytest.raises(BadInput) as caught:
+        check_budget(mapping, network, Budget(multipliers, bits - 1))
+    assert caught.value.thing == "mapping: memory bits"
+    assert caught.value.found == str(bits)
+    assert "mapping.memory_bits" in caught.value.remedy
+
+
+def test_plan_is_the_same_every_time() -> None:
+    network = chain(20, 15, 9, 4)
+    assert plan(network, Budget(50)) == plan(network, Budget(50))

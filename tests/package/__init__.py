@@ -1,0 +1,1 @@
+"""Tests of the package that a generated accelerator is handed over in."""
