@@ -59,7 +59,7 @@ def network() -> Network:
 
 def mapping() -> Mapping:
     """Drains that limit and that do not; columns of the width of their stream and of another."""
-    arrays = [PeArraySpec(3, 4), PeArraySpec(4, 3), PeArraySpec(2, 2)]
+    arrays = [PeArraySpec(4, 4), PeArraySpec(4, 3), PeArraySpec(2, 2)]
     lanes = [1, 2, 2]
     stages = [StageMapping(f"fc{n}", f"pe{n}", lanes[n]) for n in range(3)]
     engines = tuple(Engine(f"pe{n}", spec) for n, spec in enumerate(arrays))

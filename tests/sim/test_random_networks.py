@@ -73,7 +73,7 @@ def random_pairs(seed: int, count: int = BENCH) -> list[tuple[Network, Mapping]]
 
 
 def test_every_layer_of_a_random_network_equals_golden() -> None:
-    check(random_pairs(1001), 1001)
+    check(random_pairs(1001, 6), 1001)
 
 
 def test_a_mapping_never_changes_a_code() -> None:
@@ -81,8 +81,8 @@ def test_a_mapping_never_changes_a_code() -> None:
     network = random_network(rng, "net")
     while len(network.nodes) < 3 or network.nodes[0].spec.kind != "select":
         network = random_network(rng, "net")
-    mappings = [random_mapping(rng, network) for _ in range(4)]
-    assert len(set(mappings)) == 4
+    mappings = [random_mapping(rng, network) for _ in range(3)]
+    assert len(set(mappings)) == 3
     blocks = []
     for n, mapping in enumerate(mappings):
         # The names of the .hex files follow those of the nodes.

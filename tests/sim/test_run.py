@@ -1,5 +1,6 @@
 """Level 3 of what counts as proven: whole networks in RTL, and runs that must fail."""
 
+import json
 from functools import cache
 
 import numpy as np
@@ -141,10 +142,18 @@ def controlled(monkeypatch: pytest.MonkeyPatch, **changes) -> Simulator:
 
 
 def test_an_input_beat_left_over_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    # More frames at the entry than are awaited, and no time for their outputs to come.
-    broken = controlled(monkeypatch, words=lambda c: c["words"] + 600, settle=lambda c: 1)
-    with pytest.raises(SimulationError, match=r"\d+ input beats left over"):
-        broken.run(frames(10))
+    # All outputs are there, and the entry reports beats that nobody has taken.
+    run_bench = sim.run.run_bench
+
+    def stuck(folder, top, module, run, **kwargs) -> None:
+        run_bench(folder, top, module, run, **kwargs)
+        result = json.loads((run / "result.json").read_text())
+        result["counters"]["left"] = 2
+        (run / "result.json").write_text(json.dumps(result))
+
+    monkeypatch.setattr(sim.run, "run_bench", stuck)
+    with pytest.raises(SimulationError, match="2 input beats left over after the last output"):
+        simulator().run(frames(10))
 
 
 def test_a_surplus_output_beat_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
