@@ -146,7 +146,7 @@ def run_blocks(
         If a block breaks a rule of the handshake, hangs, gives a surplus beat or wrong marks.
     """
     verilog = with_clock(_Bench(blocks), "blocks", TOP)
-    folder, _ = build(verilog, TOP, port_names(verilog, TOP))
+    folder, _ = build(verilog, TOP, port_names(verilog, TOP), quick=True)
     run = new_run_folder()
     job = {
         "patterns": [asdict(pattern) for pattern in patterns],

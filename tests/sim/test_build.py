@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,12 +101,31 @@ def test_a_change_of_one_rounding_line_rebuilds_and_shows_mismatches() -> None:
     assert wrongs[1] > 0
 
 
+@pytest.mark.rtl
+def test_two_processes_that_need_the_same_simulator_build_it_once(tmp_path) -> None:
+    require_tools("g++")
+    script = (
+        "from sim.build import build; "
+        f"print(build({DESIGN!r}, 'gyre_key', ['a', 'b'], quick=True)[1])"
+    )
+    root = Path(build_module.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root), "GYRE_BUILD": str(tmp_path)}
+    (tmp_path / "simulators").mkdir()
+    for archive in (build_module.build_root() / "simulators").glob("runtime-*.a"):
+        (tmp_path / "simulators" / archive.name).symlink_to(archive)
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    assert sorted(process.communicate()[0] for process in both) == [b"False\n", b"True\n"]
+
+
 @pytest.fixture
 def keys(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """A function that gives the key of a build, without building."""
     monkeypatch.setenv("GYRE_BUILD", str(tmp_path))
 
-    def pretend(tools, folder, verilog, control, flags, top, trace, bare):
+    def pretend(tools, folder, verilog, control, flags, top, trace, bare, level):
         (folder / top).write_text("built")
 
     monkeypatch.setattr(build_module, "_build", pretend)
@@ -117,7 +137,8 @@ def keys(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_key_covers_design_ports_and_options(keys) -> None:
-    found = [keys(), keys(DESIGN + " "), keys(public=("a", "b")), keys(trace=True), keys(bare=True)]
+    found = [keys(), keys(DESIGN + " "), keys(public=("a", "b"))]
+    found += [keys(**{option: True}) for option in ("trace", "bare", "quick")]
     assert len(set(found)) == len(found)
     assert keys() == found[0]
 
@@ -145,7 +166,8 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path, monkeypatch) -> None
     monkeypatch.setattr(build_module, "_runtime", lambda tools, trace: tmp_path / "runtime.a")
     with pytest.raises(BuildError, match=r"verilator_bin failed with status 1:\n.*syntax error"):
         build("module gyre_key (", "gyre_key", [])
-    assert list((tmp_path / "simulators").iterdir()) == []
+    left = [path for path in (tmp_path / "simulators").iterdir() if path.suffix != ".lock"]
+    assert left == []
 
 
 @pytest.fixture
