@@ -1,13 +1,14 @@
-"""The stage of a fully connected layer: [repack] -> engine -> requantize."""
+"""The stage of a fully connected layer: [repack] -> engine -> slice -> requantize."""
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.engine import engine_files, make_engine
-from hdl.lib.numerics import code_shape
+from hdl.lib.numerics import code_shape, range_shape
 from hdl.lib.repack import Repack
 from hdl.lib.requantize import Requantize, requantize_files
+from hdl.lib.slice import RegisterSlice
 from hdl.lib.stream import beat_stream, connect
 from hdl.stage import make_stage, stage_files
 from model.ir.linear import LinearSpec
@@ -70,7 +71,9 @@ class LinearStage(wiring.Component):
             connect(m, source, repack.i)
             source = repack.o
         connect(m, source, engine.i)
-        connect(m, engine.o, requantize.i)
+        m.submodules.slice = between = RegisterSlice(range_shape(layer.accumulator()), self.lanes)
+        connect(m, engine.o, between.i)
+        connect(m, between.o, requantize.i)
         connect(m, requantize.o, wiring.flipped(self.o))
         m.d.comb += self.step.eq(engine.step)
         return m

@@ -108,22 +108,24 @@ class Harness(wiring.Component):
             sink.stall.eq(self.stall_o),
             sink.seed.eq(~self.seed),
             sink.dump.eq(dump),
-            self.left.eq(source.left),
-            self.count.eq(sink.count),
             dump.eq((quiet == self.settle) & ~self.done),
         ]
-        with m.If(~self.done):
-            m.d.sync += self.cycle.eq(self.cycle + 1)
-        with m.If(self.count >= self.expected):
+        with m.If(~self.done):  # what is read after the end is what was so at the end
+            m.d.sync += [
+                self.cycle.eq(self.cycle + 1),
+                self.left.eq(source.left),
+                self.count.eq(sink.count),
+            ]
+        with m.If(sink.count >= self.expected):
             m.d.sync += quiet.eq(quiet + (quiet != self.settle))
         with m.If(dump):
             m.d.sync += self.done.eq(1)
-        with m.If(transfer(source.o) & (self.left == self.words)):
+        with m.If(transfer(source.o) & (source.left == self.words)):
             m.d.sync += self.first_in.eq(self.cycle)
         beats = mapping.beats(network, edge_o)
         with m.If(transfer(sink.i)):
             m.d.sync += self.last_out.eq(self.cycle)
-            with m.If(self.count == beats - 1):
+            with m.If(sink.count == beats - 1):
                 m.d.sync += self.first_out.eq(self.cycle)
         for node in self.engines:
             count = getattr(self, f"steps_{node}")

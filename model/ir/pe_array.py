@@ -20,6 +20,9 @@ from model.ir.spec import check_int
 TREE_ARITY = 4
 """Terms that one register stage of the adder tree sums: two levels of adders."""
 
+SLICE_LATENCY = 1
+"""The register slice between an engine and its requantizer."""
+
 
 @dataclass(frozen=True)
 class PeArraySpec(EngineSpec, kind="pe_array"):
@@ -129,7 +132,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             input_beats=in_beats,
             output_beats=beats,
             # Memory, operands, products and accumulator are a register stage each.
-            latency=load + computed + 4 + last + requantize_latency(layer),
+            latency=load + computed + 4 + last + SLICE_LATENCY + requantize_latency(layer),
             macs=layer.macs(),
             steps=folds * steps,
             weight_words=folds * steps * self.rows * self.cols,
