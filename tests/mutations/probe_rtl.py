@@ -4,8 +4,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import hdl
+from hdl.engine import engine_files, make_engine
+from model import golden
 from model.ir.linear import LinearSpec
 from model.ir.mapping import Engine, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
@@ -14,7 +17,7 @@ from model.ir.pe_array import PeArraySpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
 from sim.bench import SimulationError
-from sim.block import Pattern, run_blocks
+from sim.block import Block, Pattern, run_blocks
 from tests.examples import codes_of
 from tests.mutations.planting import DETECTED
 from tests.sim.random_cases import block_of, costs_of, expected_of
@@ -77,8 +80,16 @@ def main() -> None:
         sys.exit(f"the probe runs in {Path.cwd()} but imports {hdl.__file__}")
     block = block_of(network(), mapping(), FRAMES, 1)
     expected = expected_of(network(), block.codes)
+    # The last array once more by itself, for nothing behind it softens a stall.
+    node = Node("alone", network()["fc2"].spec, ("x",), 1.0, network()["fc2"].tensors)
+    spec = PeArraySpec(2, 5)
+    codes = codes_of(node.spec.in_format.codes, np.random.default_rng(3), FRAMES, 5)
+    files = engine_files(spec, node)
+    alone = Block("alone", make_engine(spec, node, 1), codes, node.spec.out_features, files)
+    keep: dict[str, torch.Tensor] = {}
+    golden.evaluate(node.spec, node, [torch.from_numpy(codes)], keep)
     try:
-        traces = run_blocks([block], PATTERNS)
+        traces = run_blocks([block, alone], PATTERNS)
     except SimulationError as error:
         if "did not run" in str(error):
             raise
@@ -89,6 +100,8 @@ def main() -> None:
             wrong = np.argwhere(codes != expected[name])
             if len(wrong):
                 mismatch(f"{name} of frame {wrong[0][0]} under {pattern}")
+        if (traces[alone.name, pattern].codes != keep["alone.acc"].numpy()).any():
+            mismatch(f"sums of the array alone under {pattern}")
     costs = costs_of(network(), mapping())
     cycles = max(cost.cycles for cost in costs)
     gaps = traces[block.name, SMOOTH].gaps[FRAMES // 2 :]
