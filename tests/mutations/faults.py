@@ -298,6 +298,13 @@ RTL = [
         "probe_rtl",
     ),
     Mutation(
+        "RTL: a slice forgets its spare beat",
+        "hdl/lib/slice.py",
+        "waiting.eq(1)",
+        "waiting.eq(0)",
+        "probe_rtl",
+    ),
+    Mutation(
         "RTL: the mask's bits are the other way round",
         "hdl/select.py",
         "mask.reshape(-1, in_lanes)",
