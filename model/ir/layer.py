@@ -1,16 +1,11 @@
 """What every node of a network states about itself."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.numerics import Format, IntRange
 from model.ir.spec import Spec
-
-if TYPE_CHECKING:
-    from model.ir.mapping import StageCost
-    from model.ir.network import Node
 
 
 class LayerSpec(Spec):
@@ -49,16 +44,16 @@ class LayerSpec(Spec):
         """Weights that are kept."""
         return 0
 
-    def check_stage(self, node: "Node", lanes: int) -> None:
+    def check_stage(self, thing: str, lanes: int) -> None:
         """Raise BadInput unless a stage without an engine can compute the node."""
         raise BadInput(
-            f"mapping: engine of {node.name}",
+            f"mapping: engine of {thing}",
             "none",
             f"an engine for {self.kind!r} layers",
             "plan again",
         )
 
-    def stage_cost(self, in_lanes: int, lanes: int) -> "StageCost":
+    def stage_cost(self, in_lanes: int, lanes: int) -> StageCost:
         """Cost of the stage, for layers that need no engine."""
         raise NotImplementedError
 

@@ -9,10 +9,11 @@ next fold computes.
 from dataclasses import dataclass
 from fractions import Fraction
 
+from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
-from model.ir.mapping import MAX_LANES, EngineSpec, StageCost
+from model.ir.mapping import MAX_LANES, EngineSpec
 from model.ir.network import Node
 from model.ir.repack import repack_cost
 from model.ir.spec import check_int

@@ -14,10 +14,11 @@ from functools import singledispatch
 from math import inf
 from typing import NoReturn
 
+from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
-from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageCost, StageMapping
+from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageMapping
 from model.ir.network import Network, Node
 from model.ir.pe_array import PeArraySpec
 from model.ir.select import SelectSpec

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from model.ir.mapping import StageCost
+from model.ir.cost import StageCost
 
 COMPACT_LEVELS = 3
 """Levels of counting or moving between two registers of the compaction."""

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.ir.cost import StageCost
 from model.ir.errors import BadInput
-from model.ir.mapping import Engine, Mapping, StageCost, StageMapping
+from model.ir.mapping import Engine, Mapping, StageMapping
 from model.ir.network import Network
 from model.ir.pe_array import PeArraySpec
 from model.ir.planner import Budget, plan

@@ -7,8 +7,9 @@ import torch
 
 from hdl.accelerator import Accelerator
 from model import golden
+from model.ir.cost import StageCost
 from model.ir.linear import LinearSpec
-from model.ir.mapping import Engine, Mapping, StageCost, StageMapping
+from model.ir.mapping import Engine, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import (
     BipolarFormat,
