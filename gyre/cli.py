@@ -4,6 +4,7 @@ Exit status: 0 if all is well, 1 if hardware and golden differ or a simulation f
 input, 130 for an interruption. Errors are one line, unless ``GYRE_TRACEBACK`` is set.
 """
 
+import enum
 import os
 import sys
 from collections.abc import Iterator
@@ -28,12 +29,22 @@ RecipeArgument = Annotated[Path, typer.Argument(help="a recipe (TOML)", metavar=
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="replace a key of the recipe: section.key=value")
 ]
+VariantOption = Annotated[
+    str | None, typer.Option("--variant", help="one of the recipe's variants")
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="folder of the results [build/<recipe name>]")
 ]
 RetrainOption = Annotated[
     bool, typer.Option("--retrain", help="train anew, although the zoo has the network")
 ]
+
+
+class Split(enum.StrEnum):
+    """What an accuracy is measured on."""
+
+    TEST = "test"
+    VALIDATION = "validation"
 
 
 def _console(stderr: bool = False) -> Console:
@@ -81,6 +92,7 @@ def _flow(
     out: Path | None,
     retrain: bool = False,
     keep: bool = False,
+    variant: str | None = None,
 ) -> Iterator:
     from gyre.flow import Flow, ZooFlow  # torch takes seconds to import: not for --help
     from gyre.recipe import load
@@ -88,17 +100,21 @@ def _flow(
     steps = _Steps()
     try:
         if recipe.is_dir():
-            if sets or retrain or keep:
+            if sets or retrain or keep or variant:
                 raise BadInput(
                     str(recipe),
-                    "a kept network together with --set, --retrain or --keep",
+                    "a kept network together with --set, --variant, --retrain or --keep",
                     "a recipe",
                     "name the recipe instead",
                 )
             yield ZooFlow(recipe, out, say=steps.done, begin=steps.begin)
         else:
+            source = " ".join(
+                [str(recipe), *([f"--variant {variant}"] if variant else [])]
+                + [f"--set {text}" for text in sets or []]
+            )
             options = {"retrain": retrain, "say": steps.done, "begin": steps.begin}
-            yield Flow(load(recipe, sets or []), out, **options)
+            yield Flow(load(recipe, sets or [], variant), out, source=source, **options)
     except KeyboardInterrupt:
         steps.stop()
         _fail("interrupted; the same command resumes")
@@ -122,9 +138,10 @@ def run(
     sets: SetOption = None,
     out: OutOption = None,
     retrain: RetrainOption = False,
+    variant: VariantOption = None,
 ) -> None:
     """All steps: network, Verilog, simulation, verdict."""
-    with _flow(recipe, sets, out, retrain) as flow:
+    with _flow(recipe, sets, out, retrain, variant=variant) as flow:
         _verdict(flow)
 
 
@@ -135,13 +152,28 @@ def compress(
     out: OutOption = None,
     retrain: RetrainOption = False,
     keep: Annotated[bool, typer.Option("--keep", help="put the network into the zoo")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="put the result into docs/results")
+    ] = False,
+    on: Annotated[
+        Split, typer.Option("--on", help="what is measured; choose on validation")
+    ] = Split.TEST,
+    variant: VariantOption = None,
 ) -> None:
-    """Train the float network and compress it."""
-    with _flow(recipe, sets, out, retrain, keep) as flow:
-        trained = flow.trained
-        flow.say(f"weights    {trained.weights:,} -> {trained.network.weights():,}")
+    """Train the float network, compress it, and measure accuracy and compression."""
+    with _flow(recipe, sets, out, retrain, keep, variant) as flow:
+        from gyre.compression import show
+
+        if on is Split.VALIDATION and (keep or record):
+            raise BadInput(
+                "--on", "validation together with --keep or --record", "test", "leave it out"
+            )
+        result = flow.compress(on.value)
         if keep:
             flow.say(f"kept       {flow.keep()}")
+        if record:
+            flow.say(f"recorded   {flow.record(result)}")
+        show(result, _console())
 
 
 @app.command()
@@ -150,9 +182,10 @@ def export(
     sets: SetOption = None,
     out: OutOption = None,
     retrain: RetrainOption = False,
+    variant: VariantOption = None,
 ) -> None:
     """Write the integer network."""
-    with _flow(recipe, sets, out, retrain) as flow:
+    with _flow(recipe, sets, out, retrain, variant=variant) as flow:
         flow.export()
 
 
@@ -162,9 +195,10 @@ def verilog(
     sets: SetOption = None,
     out: OutOption = None,
     retrain: RetrainOption = False,
+    variant: VariantOption = None,
 ) -> None:
     """Write Verilog, .hex files and a manifest."""
-    with _flow(recipe, sets, out, retrain) as flow:
+    with _flow(recipe, sets, out, retrain, variant=variant) as flow:
         flow.verilog()
 
 
@@ -175,9 +209,10 @@ def simulate(
     ],
     sets: SetOption = None,
     out: OutOption = None,
+    variant: VariantOption = None,
 ) -> None:
     """Simulate the test set in RTL and compare it with golden, exactly."""
-    with _flow(recipe, sets, out) as flow:
+    with _flow(recipe, sets, out, variant=variant) as flow:
         _verdict(flow)
 
 
@@ -186,11 +221,12 @@ def report(
     recipe: RecipeArgument,
     sets: SetOption = None,
     out: OutOption = None,
+    variant: VariantOption = None,
 ) -> None:
     """Show the report of the last run."""
     from gyre.report import read_report, show
 
-    with _flow(recipe, sets, out) as flow:
+    with _flow(recipe, sets, out, variant=variant) as flow:
         found = read_report(flow.out)
         show(found, _console())
     if not found["rtl"]["equal"]:

@@ -2,6 +2,7 @@
 
 ::
 
+    <out>/compress.json  accuracy and compression, of `gyre compress`
     <out>/network/       the integer network
     <out>/verilog/       the package: Verilog, .hex files, manifest, checksums
     <out>/report.json    the report of the last run
@@ -16,14 +17,15 @@ from typing import Any
 
 import torch
 
-from gyre import training, zoo
+from gyre import compression, training, zoo
 from gyre.recipe import Recipe
 from gyre.report import FILE, make_report, write_report
 from hdl import package
 from hdl.accelerator import Accelerator
 from hdl.verilog import generate_accelerator
 from model import data, golden
-from model.data import Dataset
+from model.compress.training import device
+from model.data import Dataset, Split
 from model.ir import network as networks
 from model.ir.errors import BadInput
 from model.ir.folders import check_folder
@@ -33,7 +35,9 @@ from sim.build import build_root
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
 
-ZOO = Path(__file__).resolve().parent.parent / "zoo"
+ROOT = Path(__file__).resolve().parent.parent
+ZOO = ROOT / "zoo"
+RESULTS = ROOT / "docs" / "results"
 
 Say = Callable[[str], None]
 
@@ -42,14 +46,16 @@ Say = Callable[[str], None]
 class Trained:
     """A network and where it comes from.
 
-    ``accuracy`` holds the fractions of the test split for ``float`` and ``compressed``: measured
-    now, or recorded when the network of the zoo was trained.
+    ``accuracy`` gives, for a split, the shares that ``float`` and ``compressed`` classify rightly:
+    measured now, or, for the test split alone, as recorded when the network of the zoo was trained.
+    ``seconds`` holds the wall times of the trainings, where they are known.
     """
 
     network: Network
     weights: int
-    accuracy: Callable[[], dict[str, float]]
+    accuracy: Callable[[Split], dict[str, float]]
     source: str
+    seconds: dict[str, float]
 
 
 class Flow:
@@ -62,6 +68,8 @@ class Flow:
         Folder of the results; ``build/<recipe name>`` by default.
     retrain : bool
         Train anew although the zoo has the network.
+    source : str, optional
+        The arguments that name the recipe, for the command that a result states.
     say, begin : callable
         Told, in a line, what each step did, and what a long one is about to do.
     """
@@ -72,10 +80,12 @@ class Flow:
         out: Path | None = None,
         *,
         retrain: bool = False,
+        source: str | None = None,
         say: Say = lambda text: None,
         begin: Say = lambda text: None,
     ) -> None:
         self.recipe, self.retrain, self.say, self.begin = recipe, retrain, say, begin
+        self.source = source if source is not None else f"recipes/{recipe.name}.toml"
         self.out = out if out is not None else build_root() / recipe.name
         self.seconds: dict[str, float] = {}
 
@@ -105,16 +115,50 @@ class Flow:
         compressed = training.compress(recipe, dataset, module, folder)
         network = training.export_network(recipe, dataset, compressed, folder)
 
-        def accuracy() -> dict[str, float]:
-            measured = training.accuracies(module, compressed, network, dataset.test)
-            return {key: measured[key] for key in ("float", "compressed")}
+        def accuracy(split: Split) -> dict[str, float]:
+            return training.accuracies(module, compressed, split)
 
-        return Trained(network, weights, accuracy, "trained by this recipe")
+        seconds = training.seconds(recipe, dataset, folder)
+        return Trained(network, weights, accuracy, "trained by this recipe", seconds)
+
+    def compress(self, on: str = "test") -> compression.Result:
+        """Accuracy and compression, written to the output folder.
+
+        ``on`` is ``"test"``, or ``"validation"`` for what is still being chosen.
+        """
+        trained, dataset = self.trained, self.dataset
+        split = dataset.test if on == "test" else dataset.validation
+        shares = trained.accuracy(split)
+        shares["golden"] = training.golden_accuracy(trained.network, split)
+        result = compression.make_result(
+            self.recipe,
+            dataset,
+            trained.network,
+            split=on,
+            weights=trained.weights,
+            right={key: round(share * len(split)) for key, share in shares.items()},
+            samples=len(split),
+            seconds=trained.seconds,
+            device=compression.processor() if device().type == "cpu" else str(device()),
+            command=self.command,
+        )
+        path = compression.write(self.out / compression.FILE, result)
+        self.say(f"result     {path}")
+        return result
+
+    def record(self, result: compression.Result) -> Path:
+        """Put a result among those kept with the project; returns its file."""
+        return compression.write(RESULTS / f"{self.recipe.name}.json", result)
+
+    @property
+    def command(self) -> str:
+        """What makes the network anew."""
+        return f"gyre compress {self.source} --retrain --record"
 
     def keep(self) -> Path:
         """Put the network, trained or resumed, into the zoo; returns its folder."""
         trained = self._made
-        accuracy = trained.accuracy()
+        accuracy = trained.accuracy(self.dataset.test)
         network = trained.network
         accuracy["golden"] = training.golden_accuracy(network, self.dataset.test)
         return zoo.write_entry(
@@ -124,7 +168,7 @@ class Flow:
             network,
             weights=trained.weights,
             accuracy=accuracy,
-            command=f"gyre compress recipes/{self.recipe.name}.toml --retrain --keep",
+            command=f"gyre compress {self.source} --retrain --keep",
         )
 
     def export(self) -> Path:
@@ -145,6 +189,13 @@ class Flow:
         """The accelerator of the network under the planned mapping."""
         network = self.trained.network
         mapping = self.recipe.mapping
+        if mapping.engine == "none":
+            raise BadInput(
+                "mapping.engine",
+                "'none': a recipe whose network has no hardware yet",
+                "an engine",
+                "use `gyre compress` or `gyre export`, or name an engine",
+            )
         budget = Budget(mapping.multipliers, mapping.memory_bits)
         return Accelerator(network, plan(network, budget))
 
@@ -192,7 +243,7 @@ class Flow:
         def right(outputs: torch.Tensor) -> float:
             return float((golden.predict(outputs) == labels).double().mean())
 
-        accuracy = self.trained.accuracy() | {
+        accuracy = self.trained.accuracy(split) | {
             "golden": right(verdict.expected),
             "rtl": right(verdict.result.outputs),
         }
@@ -221,8 +272,9 @@ def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
     return Trained(
         network,
         origin.weights,
-        lambda: {key: origin.accuracy[key] for key in ("float", "compressed")},
+        lambda split: {key: origin.accuracy[key] for key in ("float", "compressed")},
         "from the zoo: recipe and data match (--retrain trains it anew)",
+        {},
     )
 
 

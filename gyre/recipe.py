@@ -3,6 +3,8 @@
 Sections: ``name`` and ``seed`` at the top, then ``[data]``, ``[network]``, ``[float]``,
 ``[compress]``, ``[format]``, ``[mapping]``, ``[simulate]``. The first six of these (without the
 name) decide the trained network and make up :attr:`Recipe.hash`; the rest only its hardware.
+``[goal]`` holds the published figure and those to reach. ``[variants.NAME]`` holds keys that
+replace the recipe's own, table by table; the variant's recipe is named ``<name>_<NAME>``.
 """
 
 import hashlib
@@ -60,9 +62,12 @@ class CompressSection(Options):
 
 
 class MappingSection(Options):
-    """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``)."""
+    """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
-    engine: Literal["pe_array"] = "pe_array"
+    The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
+    """
+
+    engine: Literal["pe_array", "none"] = "pe_array"
     multipliers: int = Field(default=256, ge=1)
     memory_bits: int | None = Field(default=None, ge=1)
 
@@ -78,6 +83,33 @@ class SimulateSection(Options):
         if value != "all" and (type(value) is not int or value < 1):
             raise ValueError('a count of at least 1, or "all"')
         return value
+
+
+class GoalSection(Options):
+    """``[goal]``: what is ``published``, in words, and the figures to reach.
+
+    Parameters
+    ----------
+    published : str
+        The published figure, with its source.
+    float_min, accuracy_min, loss_max : float
+        Shares of the test split: least of the float network and of golden, and most between them.
+    ratio_weights_min, ratio_bits_min : float
+        Least compression.
+    pool : str
+        Name under which the results of several folds are pooled.
+    loss_pooled_max : float
+        Most loss of the pooled results.
+    """
+
+    published: str = ""
+    float_min: float | None = None
+    accuracy_min: float | None = None
+    loss_max: float | None = None
+    ratio_weights_min: float | None = None
+    ratio_bits_min: float | None = None
+    pool: str | None = None
+    loss_pooled_max: float | None = None
 
 
 class Recipe(Options):
@@ -100,6 +132,7 @@ class Recipe(Options):
     format: FormatOptions = FormatOptions()
     mapping: MappingSection = MappingSection()
     simulate: SimulateSection = SimulateSection()
+    goal: GoalSection = GoalSection()
 
     @property
     def hash(self) -> str:
@@ -120,7 +153,12 @@ class Recipe(Options):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
+def variants(path: str | Path) -> list[str]:
+    """Names of the variants of a recipe, in the order of the file; raises BadInput as ``load``."""
+    return list(_variants(_read(Path(path))))
+
+
+def load(path: str | Path, sets: Sequence[str] = (), variant: str | None = None) -> Recipe:
     """Read a recipe, with keys replaced by ``section.key=value``.
 
     Parameters
@@ -129,21 +167,26 @@ def load(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
         The TOML file.
     sets : sequence of str
         Replacements; a value is TOML, or a plain string where it is none.
+    variant : str, optional
+        One of the recipe's variants, whose keys are replaced first.
 
     Raises BadInput for a file that cannot be read, an unknown key, a wrong value, or a name that is
     not known.
     """
     path = Path(path)
-    try:
-        form = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(
-            f"recipe {path}", error.strerror, "a readable TOML file", "correct the path"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"recipe {path}", f"no valid TOML ({error})", "a TOML file", "correct the file"
-        ) from error
+    form = _read(path)
+    found = _variants(form)
+    form.pop("variants", None)
+    if variant is not None:
+        if variant not in found:
+            raise BadInput(
+                f"variant of {path}",
+                repr(variant),
+                f"one of {', '.join(found)}" if found else "none: the recipe has no variants",
+                "correct the name",
+            )
+        _merge(form, found[variant])
+        form["name"] = f"{form.get('name')}_{variant}"
     for text in sets:
         _set(form, text)
     recipe = checked(Recipe, form, "")
@@ -158,6 +201,38 @@ def load(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
     recipe.compress.constraints()
     recipe.digest(*TRAINED)  # reads the options of network and solver
     return recipe
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The TOML file as it is."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(
+            f"recipe {path}", error.strerror, "a readable TOML file", "correct the path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"recipe {path}", f"no valid TOML ({error})", "a TOML file", "correct the file"
+        ) from error
+
+
+def _variants(form: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = form.get("variants", {})
+    if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
+        raise BadInput(
+            "variants", repr(found)[:80], "tables [variants.NAME]", "correct the section"
+        )
+    return found
+
+
+def _merge(form: dict[str, Any], keys: dict[str, Any]) -> None:
+    """Put ``keys`` in the place of those of ``form``, table by table."""
+    for key, value in keys.items():
+        if isinstance(value, dict) and isinstance(form.get(key), dict):
+            _merge(form[key], value)
+        else:
+            form[key] = value
 
 
 def _set(form: dict[str, Any], text: str) -> None:

@@ -11,13 +11,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from gyre.compression import compression
 from hdl.accelerator import Accelerator
 from model.ir.errors import BadInput
 from sim.verify import Verdict
 
 FILE = "report.json"
 SECTIONS = ("recipe", "dataset", "accuracy", "compression", "rtl", "layers", "resources")
-WEIGHT_FLOAT_BITS = 32
 CHECKS = {
     "layers": "every layer of {:,} frames",
     "stalled": "{:,} under stalls",
@@ -44,8 +44,6 @@ def make_report(
     network, mapping = accelerator.network, accelerator.mapping
     costs = {node.name: cost for node, cost in mapping.costs(network)}
     result = verdict.result
-    bits_float = weights * WEIGHT_FLOAT_BITS
-    bits_stored = network.stored_bits()
     layers = []
     for stage, node in zip(mapping.stages, network.nodes, strict=True):
         cost = costs[node.name]
@@ -79,15 +77,8 @@ def make_report(
         "source": source,
         "network": network.hash(),
         "accuracy": accuracy,
-        "compression": {
-            "weights": weights,
-            "kept": network.weights(),
-            "ratio_weights": weights / network.weights(),
-            "bits_float": bits_float,
-            "bits_stored": bits_stored,
-            "ratio_bits": bits_float / bits_stored,
-            "bits_on_chip": sum(cost.weight_bits for cost in costs.values()),
-        },
+        "compression": compression(network, weights)
+        | {"bits_on_chip": sum(cost.weight_bits for cost in costs.values())},
         "rtl": {
             "frames": verdict.frames,
             "mismatches": verdict.mismatches,

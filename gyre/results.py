@@ -1,27 +1,63 @@
-"""``make results``: runs every recipe and writes the table of ``docs/results.md``."""
+"""``make results``: compresses every recipe and variant, runs those with hardware, writes the page.
 
+A result that is kept in ``docs/results`` and was made of this very recipe and data is taken as it
+is; whatever else there is to train is trained (hours on two cores, resumable). Arguments are stems
+of recipes to which the work is limited; ``--page`` trains nothing and writes the page of what is
+kept.
+"""
+
+import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from scipy import stats
 
-from gyre.flow import Flow
-from gyre.recipe import load
+from gyre import compression
+from gyre.compression import Result
+from gyre.flow import RESULTS, ROOT, Flow
+from gyre.recipe import Recipe, load, variants
 from gyre.report import show
 from model.ir.errors import BadInput
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "recipes"
 PAGE = ROOT / "docs" / "results.md"
+CONFIDENCE = 0.95
 
 HEAD = """\
 # Results
 
-Each row was written by `make results`, which runs `gyre run` on the recipe: the whole test set in
-RTL on Verilator, compared with golden in every code. Accuracies are of the test set; float and
-compressed are those of the training run where the network came from the zoo.
+Written by `make results`. Accuracies are of the test set, which was read once, by the report;
+everything that was chosen was chosen on validation. *Weights* is weights of the uncompressed
+network over weights kept; *stored* is 32-bit weights over all bits that are stored (codes, indices,
+scales, multipliers, biases); *chip* is the weight memory in bits, with 16-bit spectra for
+block-circulant layers.
+"""
+COMPRESSION = """
+## {title}
+
+{about}
+| recipe | published | float % | golden % | loss % | weights | stored | chip | seed | seconds | \
+goals |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+"""
+POOLED = """
+## Pooled over folds
+
+Each sample is tested once, by the network that has not seen its fold. The interval is Student's,
+{percent:.0f} %, over the losses of the folds.
+
+| networks | folds | samples | float % | golden % | loss % | interval % | goal |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+"""
+RTL = """
+## In RTL
+
+`gyre run` on each recipe that has an engine: the whole test set in RTL on Verilator, compared with
+golden in every code.
 
 | recipe | test frames in RTL | mismatches | float % | compressed % | golden % | RTL % | weights | \
 stored bits | cycles a frame | bound | utilisation | multipliers | memory bits | seconds |
@@ -30,16 +66,16 @@ stored bits | cycles a frame | bound | utilisation | multipliers | memory bits |
 """
 
 
-def row(report: dict, seconds: float) -> str:
+def rtl_row(report: dict, seconds: float) -> str:
     """The line of one report."""
-    rtl, compression, resources = report["rtl"], report["compression"], report["resources"]
+    rtl, figures, resources = report["rtl"], report["compression"], report["resources"]
     cells = [
         f"`{report['recipe']}`",
         f"{rtl['frames']:,}",
         str(rtl["mismatches"]),
         *(f"{100 * report['accuracy'][k]:.2f}" for k in ("float", "compressed", "golden", "rtl")),
-        f"{compression['ratio_weights']:.2f}x",
-        f"{compression['ratio_bits']:.2f}x",
+        f"{figures['ratio_weights']:.2f}x",
+        f"{figures['ratio_bits']:.2f}x",
         f"{rtl['cycles_per_frame']:.2f}",
         str(rtl["bound_cycles_per_frame"]),
         f"{rtl['utilisation']:.3f}",
@@ -50,16 +86,151 @@ def row(report: dict, seconds: float) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
+def compression_row(result: Result) -> str:
+    """The line of one result."""
+    figures = result.compression
+    missed = result.missed()
+    wanted = any(key != "published" and key != "pool" for key in result.goal)
+    cells = [
+        f"`{result.name}`",
+        result.goal.get("published", ""),
+        f"{100 * result.accuracy['float']:.2f}",
+        f"{100 * result.accuracy['golden']:.2f}",
+        f"{100 * result.loss:.2f}",
+        f"{figures['ratio_weights']:.2f}x",
+        f"{figures['ratio_bits']:.2f}x",
+        f"{figures['bits_on_chip']:,}",
+        str(result.seed),
+        " + ".join(
+            f"{result.seconds[key]:.0f}" for key in ("float", "compress") if key in result.seconds
+        ),
+        "missed: " + "; ".join(missed) if missed else "reached" if wanted else "",
+    ]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def pooled_row(name: str, results: list[Result]) -> str:
+    """The line of the results of several folds."""
+    samples = sum(result.samples for result in results)
+    shares = {
+        key: sum(result.right[key] for result in results) / samples for key in ("float", "golden")
+    }
+    losses = [result.loss for result in results]
+    loss = shares["float"] - shares["golden"]
+    goal = next((r.goal["loss_pooled_max"] for r in results if "loss_pooled_max" in r.goal), None)
+    reached = (
+        ""
+        if goal is None
+        else f"<= {100 * goal:.2f}: " + ("reached" if loss <= goal + 1e-9 else "missed")
+    )
+    low, high = interval(losses)
+    cells = [
+        f"`{name}`",
+        str(len(results)),
+        f"{samples:,}",
+        *(f"{100 * shares[key]:.2f}" for key in ("float", "golden")),
+        f"{100 * loss:.2f}",
+        f"{100 * low:.2f} to {100 * high:.2f}",
+        reached,
+    ]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Student's confidence interval of the mean; the whole line for a single value."""
+    n = len(values)
+    if n < 2:
+        return -math.inf, math.inf
+    mean = sum(values) / n
+    variance = sum((value - mean) ** 2 for value in values) / (n - 1)
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * math.sqrt(variance / n)
+    return mean - half, mean + half
+
+
+def recipes(stems: list[str]) -> Iterator[tuple[Path, str | None]]:
+    """Every recipe's file and variant: first as it stands, then its variants."""
+    paths = sorted(RECIPES.glob("*.toml"))
+    known = [path.stem for path in paths]
+    for stem in stems:
+        if stem not in known:
+            raise BadInput(
+                "make results", repr(stem), f"stems of recipes ({', '.join(known)})", "correct it"
+            )
+    for path in paths:
+        if not stems or path.stem in stems:
+            for variant in (None, *variants(path)):
+                yield path, variant
+
+
+def kept(recipe: Recipe) -> Result | None:
+    """The kept result of a recipe, if it was made of this very recipe, else None."""
+    path = RESULTS / f"{recipe.name}.json"
+    if not path.exists():
+        return None
+    result = compression.read(path)
+    return result if result.recipe == recipe.hash else None
+
+
+def compress(path: Path, variant: str | None, console: Console) -> Result:
+    """The result of a recipe: the kept one, or a new one, which is then kept."""
+    recipe = load(path, variant=variant)
+    found = kept(recipe)
+    if found is not None:
+        return found
+    source = f"recipes/{path.name}" + (f" --variant {variant}" if variant else "")
+    flow = Flow(recipe, source=source, say=console.print)
+    result = flow.compress()
+    flow.record(result)
+    return result
+
+
+def page(results: dict[str, list[Result]], rtl: str) -> str:
+    """The whole page: results by recipe file, and the rows of RTL."""
+    text, pools = HEAD, {}
+    for stem, rows in results.items():
+        first = rows[0]
+        machine = first.machine
+        about = (
+            f"{first.data_name}, {first.samples:,} {first.split} samples; trained on "
+            f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}. Rows: "
+            f"`{first.command}`"
+            + (" and its variants (`--variant NAME`).\n" if len(rows) > 1 else ".\n")
+        )
+        text += COMPRESSION.format(title=stem, about=about)
+        for result in rows:
+            text += compression_row(result)
+            if "pool" in result.goal:
+                pools.setdefault(result.goal["pool"], []).append(result)
+    if pools:
+        text += POOLED.format(percent=100 * CONFIDENCE)
+        for name, rows in pools.items():
+            text += pooled_row(name, rows)
+    return text + (RTL + rtl if rtl else "")
+
+
 def main() -> None:
     """Run all recipes; the page is written only if every one of them could run."""
     console = Console(highlight=False)
     os.chdir(ROOT)
-    page, bad = HEAD, False
-    for path in sorted(RECIPES.glob("*.toml")):
-        console.rule(path.name)
+    arguments = sys.argv[1:]
+    only_page = "--page" in arguments
+    stems = [text for text in arguments if text != "--page"]
+    results: dict[str, list[Result]] = {}
+    rtl, bad = "", False
+    for path, variant in recipes(stems):
         begin = time.perf_counter()
         try:
-            flow = Flow(load(path), say=console.print)
+            recipe = load(path, variant=variant)
+            console.rule(recipe.name)
+            found = kept(recipe) if only_page else compress(path, variant, console)
+            if found is None:
+                console.print(f"no kept result of {recipe.name}", style="red")
+                continue
+            results.setdefault(path.stem, []).append(found)
+            compression.show(found, console)
+            if recipe.mapping.engine == "none" or variant is not None:
+                continue
+            flow = Flow(recipe, say=console.print)
             verdict, report = flow.simulate()
         except BadInput as error:
             console.print(f"not run: {error}", style="red", markup=False)
@@ -67,10 +238,13 @@ def main() -> None:
             continue
         show(report, console)
         bad |= not verdict.equal
-        page += row(report, time.perf_counter() - begin)
+        rtl += rtl_row(report, time.perf_counter() - begin)
     if bad:
         sys.exit(f"{PAGE.relative_to(ROOT)} is left as it was: not every recipe ran and was equal")
-    PAGE.write_text(page)
+    if stems:
+        console.print(f"{PAGE.relative_to(ROOT)} is left as it was: only some recipes were run")
+        return
+    PAGE.write_text(page(results, rtl))
     console.print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

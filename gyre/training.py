@@ -12,6 +12,9 @@ second run reads it, an interrupted run resumes, and a changed recipe makes a ne
 
 import hashlib
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -28,6 +31,7 @@ from model.ir.network import Network
 
 CALIBRATION_FRAMES = 2048
 HASH_DIGITS = 16
+SECONDS = "seconds.txt"
 
 
 def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
@@ -49,30 +53,35 @@ def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
 def train_float(recipe: Recipe, dataset: Dataset, build: Path) -> nn.Module:
     """The trained float network (evaluation mode), read from ``build`` if it is there."""
     key = keys(recipe, dataset)["float"]
-    return fit(
-        float_network(recipe, dataset),
-        dataset,
-        recipe.float_,
-        seed=recipe.seed,
-        title="float",
-        folder=build / f"float-{key}",
-        facts=key,
-    )
+    folder = build / f"float-{key}"
+    module = float_network(recipe, dataset)
+    with _timed(folder):
+        return fit(
+            module,
+            dataset,
+            recipe.float_,
+            seed=recipe.seed,
+            title="float",
+            folder=folder,
+            facts=key,
+        )
 
 
 def compress(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -> nn.Module:
     """The compressed network with quantizers, of the trained float network ``module``."""
     function, _ = solver.find(recipe.compress.solver)
     key = keys(recipe, dataset)["compress"]
-    return function(
-        module,
-        dataset,
-        recipe.compress.constraints(),
-        recipe.format,
-        recipe.compress.solver_options(),
-        seed=recipe.seed,
-        folder=build / f"compress-{key}",
-    )
+    folder = build / f"compress-{key}"
+    with _timed(folder):
+        return function(
+            module,
+            dataset,
+            recipe.compress.constraints(),
+            recipe.format,
+            recipe.compress.solver_options(),
+            seed=recipe.seed,
+            folder=folder,
+        )
 
 
 def export_network(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -> Network:
@@ -111,15 +120,34 @@ def golden_accuracy(network: Network, split: Split) -> float:
     return float((golden.predict(outputs).numpy() == split.labels).mean())
 
 
-def accuracies(
-    float_module: nn.Module, compressed: nn.Module, network: Network, split: Split
-) -> dict[str, float]:
-    """Accuracy of the three forms of one network, under the keys of the report."""
-    return {
-        "float": accuracy(float_module, split),
-        "compressed": accuracy(compressed, split),
-        "golden": golden_accuracy(network, split),
-    }
+def accuracies(float_module: nn.Module, compressed: nn.Module, split: Split) -> dict[str, float]:
+    """Accuracy of the two torch forms of one network, under the keys of the report."""
+    return {"float": accuracy(float_module, split), "compressed": accuracy(compressed, split)}
+
+
+def seconds(recipe: Recipe, dataset: Dataset, build: Path) -> dict[str, float]:
+    """Wall time that the trainings of a recipe have taken, as far as it was recorded."""
+    found = {}
+    for step, key in keys(recipe, dataset).items():
+        path = build / f"{step}-{key}" / SECONDS
+        if path.exists():
+            found[step] = float(path.read_text())
+    return found
+
+
+@contextmanager
+def _timed(folder: Path) -> Iterator[None]:
+    """Add the time of what is done inside to the record of a step's folder.
+
+    What only reads a finished training adds the second or two that it takes.
+    """
+    path, begin = folder / SECONDS, time.perf_counter()
+    try:
+        yield
+    finally:
+        if folder.exists():
+            before = float(path.read_text()) if path.exists() else 0.0
+            path.write_text(f"{before + time.perf_counter() - begin:.1f}\n")
 
 
 def float_weights(module: nn.Module) -> int:

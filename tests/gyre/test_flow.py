@@ -245,12 +245,11 @@ def test_steps_write_their_parts_alone(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = call("compress", tiny, "--out", out)
     assert said.status == 0
-    assert "888 -> " in said.out
-    assert not out.exists()
+    assert [path.name for path in out.iterdir()] == ["compress.json"]
     assert call("export", tiny, "--out", out).status == 0
-    assert [path.name for path in out.iterdir()] == ["network"]
+    assert sorted(path.name for path in out.iterdir()) == ["compress.json", "network"]
     assert call("verilog", tiny, "--out", out, "--set", "mapping.multipliers=9").status == 0
-    assert sorted(path.name for path in out.iterdir()) == ["network", "verilog"]
+    assert sorted(path.name for path in out.iterdir()) == ["compress.json", "network", "verilog"]
     _, manifest = read_package(out / "verilog")
     assert manifest["network"]["sha256"] == Network.load(out / "network").hash()
 

@@ -1,0 +1,210 @@
+"""What a compression gave: one JSON file of plain figures, and the same as a table.
+
+::
+
+    <out>/compress.json              the result of the last `gyre compress`
+    docs/results/<name>.json         results that are kept with the project (--record)
+"""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gyre.recipe import Recipe
+from model.data import Dataset
+from model.ir.errors import BadInput
+from model.ir.network import Network
+
+FILE = "compress.json"
+WEIGHT_FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Result:
+    """The figures of one recipe.
+
+    Parameters
+    ----------
+    name, recipe, data, network : str
+        Name of the recipe, hash of its trained part, hash of the data set, hash of the network.
+    data_name : str
+        Name of the data set.
+    split : str
+        ``"test"``, or ``"validation"`` for what is still being chosen.
+    samples, seed : int
+        Samples of that split; seed of the training.
+    accuracy : dict
+        ``float``, ``compressed`` and ``golden``: shares of the split.
+    right : dict
+        The same as counts, for pooling over folds.
+    compression : dict
+        ``weights``, ``kept``, ``ratio_weights``, ``bits_float``, ``bits_stored``, ``ratio_bits``
+        and ``bits_on_chip``.
+    seconds : dict
+        Wall time of the trainings: ``float`` and ``compress``.
+    machine : dict
+        ``device``, ``threads``, ``torch``.
+    goal : dict
+        The recipe's section, if it has one.
+    command : str
+        What makes it again.
+    """
+
+    name: str
+    recipe: str
+    data: str
+    network: str
+    data_name: str
+    split: str
+    samples: int
+    seed: int
+    accuracy: dict[str, float]
+    right: dict[str, int]
+    compression: dict[str, Any]
+    seconds: dict[str, float]
+    machine: dict[str, Any]
+    goal: dict[str, Any]
+    command: str
+
+    @property
+    def loss(self) -> float:
+        """Accuracy of the float network less that of golden."""
+        return self.accuracy["float"] - self.accuracy["golden"]
+
+    def missed(self) -> list[str]:
+        """The goals that are not reached, a line each."""
+        figures = {
+            "accuracy_min": self.accuracy["golden"],
+            "float_min": self.accuracy["float"],
+            "loss_max": self.loss,
+            "ratio_weights_min": self.compression["ratio_weights"],
+            "ratio_bits_min": self.compression["ratio_bits"],
+        }
+        lines = []
+        for key, found in figures.items():
+            wanted = self.goal.get(key)
+            if wanted is None:
+                continue
+            # accuracies are shares of whole samples: a tie is a tie
+            reached = found <= wanted + 1e-9 if key.endswith("max") else found >= wanted - 1e-9
+            if not reached:
+                lines.append(f"{key}: {found:.4f}, wanted {wanted}")
+        return lines
+
+
+def compression(network: Network, weights: int) -> dict[str, Any]:
+    """The section ``compression`` of a result or report.
+
+    ``bits_on_chip`` is the formula of the network's storages; the report of a generated design
+    replaces it by a count.
+    """
+    bits_float, bits_stored = weights * WEIGHT_FLOAT_BITS, network.stored_bits()
+    return {
+        "weights": weights,
+        "kept": network.weights(),
+        "ratio_weights": weights / network.weights(),
+        "bits_float": bits_float,
+        "bits_stored": bits_stored,
+        "ratio_bits": bits_float / bits_stored,
+        "bits_on_chip": network.chip_bits(),
+    }
+
+
+def make_result(
+    recipe: Recipe,
+    dataset: Dataset,
+    network: Network,
+    *,
+    split: str,
+    weights: int,
+    right: dict[str, int],
+    samples: int,
+    seconds: dict[str, float],
+    device: str,
+    command: str,
+) -> Result:
+    """The figures of one compression."""
+    return Result(
+        name=recipe.name,
+        recipe=recipe.hash,
+        data=dataset.hash,
+        network=network.hash(),
+        data_name=dataset.name,
+        split=split,
+        samples=samples,
+        seed=recipe.seed,
+        accuracy={key: count / samples for key, count in right.items()},
+        right=right,
+        compression=compression(network, weights),
+        seconds=seconds,
+        machine={
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
+        goal=recipe.goal.plain(),
+        command=command,
+    )
+
+
+def processor() -> str:
+    """Name of this machine's processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def write(path: Path, result: Result) -> Path:
+    """Write a result, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps(asdict(result), indent=1) + "\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path) -> Result:
+    """Read a result; raises BadInput if it is missing or unreadable."""
+    remedy = "run `gyre compress` again"
+    try:
+        return Result(**json.loads(path.read_text()))
+    except OSError as error:
+        raise BadInput(str(path), error.strerror, "the result of a compression", remedy) from error
+    except (ValueError, TypeError) as error:
+        raise BadInput(str(path), f"unreadable ({error})", "a result", remedy) from error
+
+
+def show(result: Result, console: Console) -> None:
+    """Print a result as a table."""
+    figures = result.compression
+    table = Table(
+        title=f"{result.name}: {result.samples:,} {result.split} samples of {result.data_name}",
+        title_justify="left",
+        header_style="bold",
+    )
+    for name in ("float %", "compressed %", "golden %", "loss %", "weights", "stored bits", "chip"):
+        table.add_column(name, justify="right")
+    table.add_row(
+        *(f"{100 * result.accuracy[key]:.2f}" for key in ("float", "compressed", "golden")),
+        f"{100 * result.loss:.2f}",
+        f"{figures['ratio_weights']:.2f}x",
+        f"{figures['ratio_bits']:.2f}x",
+        f"{figures['bits_on_chip']:,} bits",
+    )
+    console.print(table, soft_wrap=False)
+    for line in result.missed():
+        console.print(f"goal missed  {line}", style="red", markup=False)

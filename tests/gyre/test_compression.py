@@ -1,0 +1,201 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from gyre import compression, results
+from gyre import recipe as recipes
+from gyre.compression import Result
+from model.ir.errors import BadInput
+from model.ir.network import Network
+from tests.gyre.front import TINY, call
+
+RESULT = Result(
+    name="tiny",
+    recipe="1",
+    data="2",
+    network="3",
+    data_name="digits",
+    split="test",
+    samples=200,
+    seed=1,
+    accuracy={"float": 0.99, "compressed": 0.985, "golden": 0.98},
+    right={"float": 198, "compressed": 197, "golden": 196},
+    compression={
+        "weights": 1000,
+        "kept": 100,
+        "ratio_weights": 10.0,
+        "bits_float": 32000,
+        "bits_stored": 1600,
+        "ratio_bits": 20.0,
+        "bits_on_chip": 1500,
+    },
+    seconds={"float": 3.0, "compress": 4.0},
+    machine={"device": "a processor", "threads": 1, "torch": "2"},
+    goal={},
+    command="gyre compress recipes/tiny.toml --retrain --record",
+)
+
+
+def with_goal(**goal: object) -> Result:
+    return dataclasses.replace(RESULT, goal=goal)
+
+
+@pytest.fixture
+def varied(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        TINY
+        + """
+[variants.narrow.network.options]
+hidden = [6]
+[variants.short.float]
+epochs = 1
+"""
+    )
+    return path
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("first_run", "build")
+def test_result_holds_the_figures_of_the_network(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gyre.flow.RESULTS", tmp_path / "results")
+    out = tmp_path / "out"
+    said = call("compress", tiny, "--out", out, "--record")
+    assert said.status == 0
+    found = compression.read(out / "compress.json")
+    assert found == compression.read(tmp_path / "results" / "tiny.json")
+    assert call("export", tiny, "--out", out).status == 0
+    network = Network.load(out / "network")
+    assert found.network == network.hash()
+    assert found.compression["bits_stored"] == network.stored_bits()
+    assert found.compression["kept"] == network.weights()
+    assert found.samples == 360
+    assert found.split == "test"
+    assert found.accuracy["golden"] == found.right["golden"] / 360
+    assert found.seconds.keys() == {"float", "compress"}
+    assert "golden %" in said.out
+
+
+@pytest.mark.usefixtures("first_run", "build")
+def test_choosing_reads_validation_alone(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(_: object) -> None:
+        raise AssertionError("the test split is not to be read")
+
+    monkeypatch.setattr("model.data.dataset.Dataset.test", property(unread))
+    said = call("compress", tiny, "--out", tmp_path / "out", "--on", "validation")
+    assert said.status == 0
+    found = compression.read(tmp_path / "out" / "compress.json")
+    assert (found.split, found.samples) == ("validation", 237)
+
+
+def test_validation_figures_are_not_kept(tiny: Path, tmp_path: Path) -> None:
+    said = call("compress", tiny, "--on", "validation", "--record", "--out", tmp_path / "out")
+    assert said.status == 2
+    assert "validation" in said.error
+    assert not (tmp_path / "out").exists()
+
+
+# --- variants ----------------------------------------------------------------------------------
+
+
+def test_variant_replaces_keys_and_has_a_name_of_its_own(varied: Path) -> None:
+    assert recipes.variants(varied) == ["narrow", "short"]
+    base, narrow = recipes.load(varied), recipes.load(varied, variant="narrow")
+    assert (base.name, narrow.name) == ("tiny", "tiny_narrow")
+    assert narrow.network.options == {"hidden": [6]}
+    assert narrow.float_ == base.float_
+    assert recipes.load(varied, variant="short").float_.batch == 32
+    assert len({recipes.load(varied, variant=v).hash for v in (None, "narrow", "short")}) == 3
+
+
+def test_unknown_variant_is_named(varied: Path, tiny: Path) -> None:
+    with pytest.raises(BadInput, match=r"'wide'.*narrow, short"):
+        recipes.load(varied, variant="wide")
+
+
+def test_variants_that_are_no_tables_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text("variants = 3\n" + TINY)
+    with pytest.raises(BadInput, match=r"variants.*tables"):
+        recipes.load(path)
+
+
+def test_recipe_without_an_engine_has_no_hardware(tiny: Path, tmp_path: Path) -> None:
+    said = call("verilog", tiny, "--set", "mapping.engine=none", "--out", tmp_path / "out")
+    assert said.status == 2
+    assert "no hardware yet" in said.error
+    assert not (tmp_path / "out").exists()
+
+
+# --- goals and the page ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("goal", "missed"),
+    [
+        ({}, 0),
+        ({"accuracy_min": 0.98, "loss_max": 0.01, "ratio_weights_min": 10.0}, 0),
+        ({"accuracy_min": 0.981}, 1),
+        ({"loss_max": 0.009, "ratio_bits_min": 21.0}, 2),
+        ({"float_min": 0.991, "published": "0.99"}, 1),
+    ],
+)
+def test_goals_are_compared_with_golden(goal: dict, missed: int) -> None:
+    assert len(with_goal(**goal).missed()) == missed
+
+
+def test_page_has_a_row_for_each_result_and_says_what_is_missed() -> None:
+    rows = {"tiny": [RESULT, with_goal(published="14x", ratio_bits_min=30.0)]}
+    page = results.page(rows, "")
+    assert "| `tiny` |  | 99.00 | 98.00 | 1.00 | 10.00x | 20.00x | 1,500 | 1 | 3 + 4 |  |" in page
+    assert "| 14x |" in page
+    assert "missed: ratio_bits_min: 20.0000, wanted 30.0" in page
+    assert RESULT.command in page
+    assert "Pooled" not in page
+
+
+def test_folds_are_pooled_with_their_interval() -> None:
+    folds = [
+        dataclasses.replace(
+            RESULT,
+            right={"float": 198, "compressed": 198, "golden": 198 - lost},
+            accuracy={"float": 0.99, "compressed": 0.99, "golden": (198 - lost) / 200},
+            goal={"pool": "folds", "loss_pooled_max": 0.0051},
+        )
+        for lost in (0, 1, 2)
+    ]
+    page = results.page({"tiny": folds}, "")
+    # mean loss 0.5 %, standard deviation 0.5 %, three folds: 4.303 * 0.5 / sqrt(3) = 1.242
+    assert "| `folds` | 3 | 600 | 99.00 | 98.50 | 0.50 | -0.74 to 1.74 | <= 0.51: reached |" in page
+
+
+def test_kept_results_are_those_of_the_recipes() -> None:
+    """A result that its recipe no longer makes would be a figure that nobody can repeat."""
+    known = {
+        recipes.load(path, variant=variant).name: recipes.load(path, variant=variant).hash
+        for path, variant in results.recipes([])
+    }
+    for path in sorted(results.RESULTS.glob("*.json")):
+        assert json.loads(path.read_text())["recipe"] == known.get(path.stem), path.name
+
+
+def test_unknown_recipe_of_results_is_named() -> None:
+    with pytest.raises(BadInput, match="'nothing'"):
+        list(results.recipes(["nothing"]))
+
+
+def test_result_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with pytest.raises(BadInput, match="No such file"):
+        compression.read(path)
+    path.write_text("{}")
+    with pytest.raises(BadInput, match="unreadable"):
+        compression.read(path)
