@@ -116,7 +116,7 @@ def test_variant_replaces_keys_and_has_a_name_of_its_own(varied: Path) -> None:
     assert len({recipes.load(varied, variant=v).hash for v in (None, "narrow", "short")}) == 3
 
 
-def test_unknown_variant_is_named(varied: Path, tiny: Path) -> None:
+def test_unknown_variant_is_named(varied: Path) -> None:
     with pytest.raises(BadInput, match=r"'wide'.*narrow, short"):
         recipes.load(varied, variant="wide")
 
