@@ -90,7 +90,7 @@ class Result:
         lines = []
         for key, found in figures.items():
             wanted = self.goal.get(key)
-            if wanted is None:
+            if not wanted:  # a variant drops a goal of its recipe by a 0
                 continue
             # accuracies are shares of whole samples: a tie is a tie
             reached = found <= wanted + 1e-9 if key.endswith("max") else found >= wanted - 1e-9

@@ -100,6 +100,8 @@ class GoalSection(Options):
         Name under which the results of several folds are pooled.
     loss_pooled_max : float
         Most loss of the pooled results.
+
+    A goal of 0 counts as none: so a variant drops one of its recipe.
     """
 
     published: str = ""

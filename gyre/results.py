@@ -90,7 +90,7 @@ def compression_row(result: Result) -> str:
     """The line of one result."""
     figures = result.compression
     missed = result.missed()
-    wanted = any(key != "published" and key != "pool" for key in result.goal)
+    wanted = any(value for key, value in result.goal.items() if key.endswith(("_min", "_max")))
     cells = [
         f"`{result.name}`",
         result.goal.get("published", ""),
