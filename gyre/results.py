@@ -199,7 +199,7 @@ def page(results: dict[str, list[Result]], rtl: str) -> str:
         text += COMPRESSION.format(title=stem, about=about)
         for result in rows:
             text += compression_row(result)
-            if "pool" in result.goal:
+            if result.goal.get("pool"):
                 pools.setdefault(result.goal["pool"], []).append(result)
     if pools:
         text += POOLED.format(percent=100 * CONFIDENCE)

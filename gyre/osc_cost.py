@@ -1,0 +1,179 @@
+"""What one-step compression costs: ``python -m gyre.osc_cost``.
+
+Two measurements, printed as tables:
+
+1. The time of one projection onto a circulant block against its size k, with the slope of a line
+   through the logarithms. The published orders are O(k^2 log k) for one step and O(T k^3) for T
+   iterations of ADMM.
+2. The time from the same float network to the same validation accuracy on the same layers: one
+   projection and fine-tuning of the defining vectors, against ADMM on the dense weights, which is
+   projected after each of its updates to see whether it is there.
+
+Accuracies are of validation; weights stay float, so that the structure alone is compared. Both
+sides train one epoch at a time at the recipe's learning rate, and evaluation is not counted.
+"""
+
+import argparse
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from gyre import recipe as recipes
+from gyre import training
+from model import data
+from model.compress.admm import ADMMOptions, Pull
+from model.compress.constraints import BlockCirculant
+from model.compress.layers import compact
+from model.compress.training import TrainOptions, accuracy, fit
+from model.data import Dataset
+from sim.build import build_root
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = (64, 128, 256, 512, 1024, 2048)
+REPEATS = 7
+MOST_EPOCHS = 40
+
+
+def projection_seconds(k: int) -> float:
+    """Fastest of some projections of one k × k block onto a circulant."""
+    block = torch.randn(k, k, generator=torch.Generator().manual_seed(k))
+    constraint = BlockCirculant(k)
+    found = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        constraint.project(block)
+        found.append(time.perf_counter() - begin)
+    return min(found)
+
+
+def slope(sizes: tuple[int, ...], seconds: list[float]) -> float:
+    """Exponent of the power law through the points, by least squares in the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
+def step_seconds(k: int) -> float:
+    """Fastest of some training steps of a dense k × k layer on k samples: O(k^3)."""
+    layer, x = nn.Linear(k, k), torch.randn(k, k)
+    found = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        layer(x).square().mean().backward()
+        found.append(time.perf_counter() - begin)
+    return min(found)
+
+
+def one_step(
+    module: nn.Module,
+    dataset: Dataset,
+    layers: list[str],
+    k: int,
+    options: TrainOptions,
+    goal: float,
+) -> tuple[float, int]:
+    """Seconds and epochs of one projection and fine-tuning until validation reaches ``goal``."""
+    begin = time.perf_counter()
+    net = copy.deepcopy(module)
+    for name in layers:
+        layer = net.get_submodule(name)
+        net.set_submodule(name, compact(layer, BlockCirculant(k).freeze(layer.weight.detach())))
+    seconds = time.perf_counter() - begin
+    return _until(net, net, dataset, options, goal, seconds, None)
+
+
+def admm(
+    module: nn.Module,
+    dataset: Dataset,
+    layers: list[str],
+    k: int,
+    options: TrainOptions,
+    goal: float,
+) -> tuple[float, int]:
+    """Seconds and epochs of ADMM until the projected network reaches ``goal``."""
+    begin = time.perf_counter()
+    net = copy.deepcopy(module)
+    constraint = BlockCirculant(k)
+    pairs = [(name, net.get_submodule(name).weight, constraint) for name in layers]
+    pull = Pull(pairs, ADMMOptions(rho=1e-2, interval=1))
+
+    def projected() -> nn.Module:
+        held = copy.deepcopy(net)
+        with torch.no_grad():
+            for name in layers:
+                weight = held.get_submodule(name).weight
+                weight.copy_(constraint.project(weight))
+        return held
+
+    return _until(net, projected, dataset, options, goal, time.perf_counter() - begin, pull)
+
+
+def _until(
+    net: nn.Module,
+    measured: nn.Module | Callable[[], nn.Module],
+    dataset: Dataset,
+    options: TrainOptions,
+    goal: float,
+    seconds: float,
+    pull: Pull | None,
+) -> tuple[float, int]:
+    for epoch in range(MOST_EPOCHS + 1):
+        held = measured if isinstance(measured, nn.Module) else measured()
+        if accuracy(held, dataset.validation) >= goal:
+            return seconds, epoch
+        if epoch < MOST_EPOCHS:
+            begin = time.perf_counter()
+            fit(net, dataset, options, seed=epoch, title="cost", regularizer=pull)
+            seconds += time.perf_counter() - begin
+    return math.inf, MOST_EPOCHS
+
+
+def main() -> None:
+    """Measure and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="osc_mnist_mlp", help="recipe of the network")
+    parser.add_argument("--loss", type=float, default=0.002, help="loss allowed, a share")
+    arguments = parser.parse_args()
+    console = Console(highlight=False)
+
+    table = Table(title="one k × k block", title_justify="left")
+    for name in ("k", "projection, us", "training step on k samples, us"):
+        table.add_column(name, justify="right")
+    projections = [projection_seconds(k) for k in SIZES]
+    steps = [step_seconds(k) for k in SIZES]
+    for k, projection, step in zip(SIZES, projections, steps, strict=True):
+        table.add_row(str(k), f"{1e6 * projection:,.0f}", f"{1e6 * step:,.0f}")
+    table.add_row("slope", f"{slope(SIZES, projections):.2f}", f"{slope(SIZES, steps):.2f}")
+    console.print(table)
+
+    recipe = recipes.load(ROOT / "recipes" / f"{arguments.recipe}.toml")
+    dataset = data.load(recipe.data.name)
+    module = training.train_float(recipe, dataset, build_root() / "trained")
+    layers = list(recipe.compress.layers)
+    goal = accuracy(module, dataset.validation) - arguments.loss
+    options = TrainOptions(
+        epochs=1, learning_rate=5e-4, schedule="constant", shift=recipe.float_.shift
+    )
+    title = f"{recipe.name}: {', '.join(layers)} to {100 * goal:.2f} % on validation"
+    table = Table(title=title, title_justify="left")
+    for name in ("k", "one step, s (epochs)", "ADMM, s (epochs)", "ratio"):
+        table.add_column(name, justify="right")
+    for k in (4, 8, 16):
+        ours = one_step(module, dataset, layers, k, options, goal)
+        theirs = admm(module, dataset, layers, k, options, goal)
+        table.add_row(
+            str(k),
+            *(f"{seconds:.1f} ({epochs})" for seconds, epochs in (ours, theirs)),
+            f"{theirs[0] / ours[0]:.1f}" if math.isfinite(theirs[0] / ours[0]) else "-",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
