@@ -17,7 +17,7 @@ from model.ir.network import InputSpec, Network
 from model.ir.numerics import UniformFormat
 from tests import reference
 from tests.examples import codes_of, example_network
-from tests.strategies import networks
+from tests.strategies import image_networks, networks
 
 
 def frames_of(network: Network, seed: int, count: int) -> np.ndarray:
@@ -26,8 +26,8 @@ def frames_of(network: Network, seed: int, count: int) -> np.ndarray:
     return codes_of(span, np.random.default_rng(seed), count, *network.input.shape)
 
 
-@settings(max_examples=60)
-@given(networks(), st.integers(0, 2**32 - 1))
+@settings(max_examples=100)
+@given(networks() | image_networks(), st.integers(0, 2**32 - 1))
 def test_every_edge_equals_plain_python_integers(network: Network, seed: int) -> None:
     frames = frames_of(network, seed, 4)
     edges = golden.trace(network, torch.from_numpy(frames))
