@@ -22,6 +22,7 @@ from model.golden.requantize import requantize
 from model.ir.linear import LinearSpec
 from model.ir.network import Network, Node
 from model.ir.select import SelectSpec
+from model.ir.storage import DenseStorage
 
 SELECT = "select"
 
@@ -37,16 +38,21 @@ def remove_pruned(network: Network) -> Network:
 def _readers(nodes: dict[str, Node], edge: str) -> list[Node] | None:
     """The linear layers that read an edge, or None if something else does, or nothing."""
     readers = [node for node in nodes.values() if edge in node.inputs]
-    if not readers or not all(isinstance(node.spec, LinearSpec) for node in readers):
+    if not readers or not all(_removable(node) for node in readers):
         return None
     return readers
+
+
+def _removable(node: Node) -> bool:
+    """Whether rows and columns of a node can be cut out of its weights."""
+    return isinstance(node.spec, LinearSpec) and isinstance(node.spec.storage, DenseStorage)
 
 
 def _shrink(network: Network, nodes: dict[str, Node], name: str) -> bool:
     """Drop the rows of one layer that are constant or idle; whether there were any."""
     node = nodes[name]
     readers = _readers(nodes, name)
-    if not isinstance(node.spec, LinearSpec) or readers is None:
+    if not _removable(node) or readers is None:
         return False
     constant = ~_values(node).any(axis=1)
     keep = _columns_in_use(readers) & ~constant
