@@ -11,11 +11,13 @@ and activations quantized (masked mapping and retraining). Y is a point on the l
 where it must be one that also has the structure: for levels without a zero, which would push
 removed weights away from 0, and for circulant blocks, whose numbers are on the levels.
 
-The iteration converges for small convex problems only by proof; so it is watched. The primal
-residual of a pair is |W - Z| / |W| before Z's update. If it is not finite, or stays above
-``DIVERGED`` times its smallest value so far (and above ``SMALL``) for ``PATIENCE`` updates in a row,
-the training ends and names the update and the layer. Sources: S. Boyd et al., Distributed Optimization and Statistical
-Learning via ADMM, 2011; for networks, the SOT-MRAM engine of arXiv 1912.05416.
+Convergence is proven for convex problems only, so the iteration is watched. The primal residual of
+a pair is |W - Z| / |W| before Z's update. If it is not finite, or stays above ``DIVERGED`` times its
+smallest value so far (and above ``SMALL``) for ``PATIENCE`` updates in a row, the training ends and
+names the update and the layer.
+
+Sources: S. Boyd et al., Distributed Optimization and Statistical Learning via ADMM, 2011; for
+networks, the SOT-MRAM engine of arXiv 1912.05416.
 """
 
 import copy

@@ -89,7 +89,7 @@ class Regularizer(Protocol):
         ...
 
     def after_epoch(self, done: int) -> None:
-        """Called when ``done`` epochs are done, before the checkpoint; BadInput ends the training."""
+        """Called when ``done`` epochs are done, before the checkpoint; may end it by BadInput."""
         ...
 
     def state(self) -> dict[str, Tensor]:
