@@ -58,7 +58,7 @@ def test_finished_training_is_read_and_not_repeated(
 ) -> None:
     options = TrainOptions(epochs=2)
     first = fit(tiny.network(), tiny.dataset(), options, seed=0, folder=tmp_path)
-    monkeypatch.setattr("model.compress.training._epoch", None)
+    monkeypatch.setattr("model.compress.training._Steps.epoch", None)
     assert_same(first, fit(tiny.network(1), tiny.dataset(), options, seed=0, folder=tmp_path))
 
 
