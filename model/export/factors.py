@@ -8,9 +8,8 @@ from torch import Tensor
 
 from model.ir.errors import BadInput
 from model.ir.numerics import IntRange, UniformFormat
-from model.ir.requantize import BIAS_BITS_MAX, RequantizeSpec
+from model.ir.requantize import BIAS_BITS_MAX, SHIFT_MAX, RequantizeSpec
 
-SHIFT_MAX = 47
 OUTPUT_FORMAT = UniformFormat(16, True)
 HEADROOM = 2.0
 BIAS_BITS_STEP = 4

@@ -1,5 +1,7 @@
 """What every node of a network states about itself."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from model.ir.cost import StageCost
@@ -14,12 +16,12 @@ class LayerSpec(Spec):
     A layer takes one or more streams of codes, channels last, and gives one stream of codes.
     """
 
-    arity: int = 1
+    arity: ClassVar[int] = 1
+    recurrent: ClassVar[bool] = False
+    """Whether a step's output depends on the steps before it: then a frame is one step."""
 
-    @property
-    def out_format(self) -> Format:
-        """Format of the codes that leave the layer."""
-        raise NotImplementedError
+    out_format: Format
+    """Format of the codes that leave the layer: a field of the subclass, or a property."""
 
     def in_formats(self) -> tuple[Format | None, ...]:
         """Formats that the inputs must have; None accepts any."""
@@ -42,6 +44,10 @@ class LayerSpec(Spec):
 
     def weights(self) -> int:
         """Weights that are kept."""
+        return 0
+
+    def chip_bits(self) -> int:
+        """Bits of weight memory on the chip."""
         return 0
 
     def check_stage(self, thing: str, lanes: int) -> None:

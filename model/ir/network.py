@@ -21,10 +21,10 @@ from model.ir.checksums import read_verified, sha256
 from model.ir.errors import BadInput
 from model.ir.folders import write_folder
 from model.ir.layer import LayerSpec
-from model.ir.numerics import Format
+from model.ir.numerics import Format, check_plain
 from model.ir.spec import Spec, check_int, check_name
 
-VERSION = 1
+VERSION = 2
 FILES = ["network.json", "network.safetensors"]
 OUTPUT_BITS_MIN = 16
 _AGAIN = "export the network again with this version of Gyre"
@@ -48,8 +48,7 @@ class InputSpec(Spec, kind="input"):
             raise ValueError("shape must have at least one axis, not ()")
         for size in self.shape:
             check_int("input size", size, 1)
-        if self.format.values != self.format.codes:
-            raise ValueError(f"format must be uniform or fixed-point, not {self.format.describe()}")
+        check_plain("format", self.format)
         object.__setattr__(self, "scale", _checked_scale(f"{self.name}.scale", self.scale))
 
 
@@ -200,6 +199,15 @@ class Network:
     def weights(self) -> int:
         """Weights that are kept."""
         return sum(node.spec.weights() for node in self.nodes)
+
+    def chip_bits(self) -> int:
+        """Bits of weight memory on the chip."""
+        return sum(node.spec.chip_bits() for node in self.nodes)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether some node carries a state from step to step: then a frame is one step."""
+        return any(node.spec.recurrent for node in self.nodes)
 
     def structure(self) -> dict[str, Any]:
         """The graph without its tensors and scales: what the generated hardware depends on."""

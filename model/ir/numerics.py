@@ -204,6 +204,12 @@ class CodebookFormat(Format, kind="codebook"):
         return f"codebook of {len(self.levels)} levels"
 
 
+def check_plain(name: str, format: Format) -> None:
+    """Raise ValueError unless the codes of a format are its values."""
+    if format.values != format.codes:
+        raise ValueError(f"{name} must be uniform or fixed-point, not {format.describe()}")
+
+
 def check_intermediate(thing: str, span: IntRange) -> None:
     """Raise BadInput if an intermediate needs more than 63 bits."""
     if span.bits > MAX_INTERMEDIATE_BITS:

@@ -11,11 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.ir.errors import BadInput
-from model.ir.numerics import Format, IntRange, check_intermediate
+from model.ir.numerics import Format, IntRange, check_intermediate, check_plain
 from model.ir.spec import Spec, check_int
 
 MULTIPLIER_BITS_MAX = 16
 BIAS_BITS_MAX = 48
+SHIFT_MAX = 47
+
+
+def rounding(shift: int) -> int:
+    """The rounding constant ``r`` of a shift."""
+    return 1 << (shift - 1) if shift else 0
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,8 @@ class RequantizeSpec(Spec, kind="requantize"):
     b_bits: int
 
     def __post_init__(self) -> None:
-        if self.out_format.values != self.out_format.codes:
-            raise ValueError(
-                f"out_format must be uniform or fixed-point, not {self.out_format.describe()}"
-            )
-        check_int("shift", self.shift, 0, 47)
+        check_plain("out_format", self.out_format)
+        check_int("shift", self.shift, 0, SHIFT_MAX)
         if self.per not in ("one", "layer", "channel"):
             raise ValueError(f"per must be 'one', 'layer' or 'channel', not {self.per!r}")
         if self.per == "one":
@@ -62,7 +65,7 @@ class RequantizeSpec(Spec, kind="requantize"):
     @property
     def rounding(self) -> int:
         """The rounding constant ``r``."""
-        return 1 << (self.shift - 1) if self.shift else 0
+        return rounding(self.shift)
 
     @property
     def multiplies(self) -> bool:
@@ -76,6 +79,10 @@ class RequantizeSpec(Spec, kind="requantize"):
     def layer_bits(self) -> int:
         """Bits of the parameters that are stored once."""
         return self.m_bits if self.per == "layer" else 0
+
+    def stored_bits(self, channels: int) -> int:
+        """Bits of all parameters."""
+        return self.channel_bits() * channels + self.layer_bits()
 
     def product(self, acc: IntRange) -> IntRange:
         """Range of ``acc * m``."""
