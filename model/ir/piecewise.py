@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from model.ir.numerics import FixedPointFormat, IntRange, check_intermediate
+from model.ir.requantize import SHIFT_MAX, rounding
 from model.ir.spec import Spec, check_int
 
 SLOPE_BITS = 16
@@ -65,7 +66,7 @@ class PiecewiseSpec(Spec, kind="piecewise"):
         for end in self.ends:
             check_int("end", end, low + 1, -self.in_format.codes.low)
             low = end
-        check_int("shift", self.shift, 0, 47)
+        check_int("shift", self.shift, 0, SHIFT_MAX)
         check_int("top", self.top, 0, self.one)
         for slope, intercept in zip(self.slopes, self.intercepts, strict=True):
             check_int("slope", slope, 0, (1 << (SLOPE_BITS - 1)) - 1)
@@ -82,7 +83,7 @@ class PiecewiseSpec(Spec, kind="piecewise"):
     @property
     def rounding(self) -> int:
         """r, added before the shift."""
-        return (1 << self.shift) >> 1
+        return rounding(self.shift)
 
     @property
     def outputs(self) -> IntRange:
