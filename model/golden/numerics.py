@@ -13,12 +13,18 @@ def decode(format: Format, codes: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(format.decode(codes.numpy())))
 
 
-def matmul(x: torch.Tensor, weights: torch.Tensor, acc: IntRange) -> torch.Tensor:
-    """``x @ weights.T`` of int64 tensors [frames, n] and [m, n], exact.
+def carry(values: torch.Tensor, acc: IntRange) -> torch.Tensor:
+    """The same integers in the fastest type that is exact for accumulators of that range.
 
-    float64 holds every integer of up to 53 bits, so where the accumulator's range proves that each
-    partial sum fits, whatever their order, the product runs in float64 and is still exact.
+    float64 holds every integer of up to 53 bits, so where the range proves that each partial sum
+    fits, whatever the order of the terms, products and sums in float64 are exact; else int64.
     """
-    if acc.bits <= FLOAT_EXACT_BITS:
-        return (x.double() @ weights.double().T).long()
-    return x @ weights.T
+    return values.to(torch.float64 if acc.bits <= FLOAT_EXACT_BITS else torch.int64)
+
+
+def matmul(x: torch.Tensor, weights: torch.Tensor, acc: IntRange) -> torch.Tensor:
+    """``x @ weights.T`` of integers [..., frames, n] and [..., m, n], exact, as int64.
+
+    ``acc`` is the range of every partial sum, and so of the operands.
+    """
+    return (carry(x, acc) @ carry(weights, acc).mT).long()

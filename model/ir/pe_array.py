@@ -17,6 +17,7 @@ from model.ir.mapping import MAX_LANES, EngineSpec
 from model.ir.network import Node
 from model.ir.repack import repack_cost
 from model.ir.spec import check_int
+from model.ir.storage import DenseStorage
 
 TREE_ARITY = 4
 """Terms that one register stage of the adder tree sums: two levels of adders."""
@@ -92,6 +93,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
                 f"an engine for {layer.kind!r} layers",
                 "map the layer to another engine",
             )
+        check_dense(node)
         if self.rows % lanes:
             raise BadInput(
                 f"mapping: lanes of {node.name}",
@@ -142,6 +144,18 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             weight_bits=folds * steps * self.rows * self.cols * weight,
             parameter_bits=beats * lanes * requantize.channel_bits() + requantize.layer_bits(),
             buffer_bits=2 * steps * self.cols * activation,
+        )
+
+
+def check_dense(node: Node) -> None:
+    """Raise BadInput unless a fully connected layer keeps every weight, as the array reads them."""
+    storage = node.spec.storage
+    if not isinstance(storage, DenseStorage):
+        raise BadInput(
+            node.name,
+            f"{storage.describe()} weights",
+            "dense weights, which are all that a PE array reads",
+            "compress the layer without blocks, or leave it to the golden model",
         )
 
 

@@ -20,7 +20,7 @@ from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageMapping
 from model.ir.network import Network, Node
-from model.ir.pe_array import PeArraySpec
+from model.ir.pe_array import PeArraySpec, check_dense
 from model.ir.select import SelectSpec
 
 
@@ -52,12 +52,16 @@ def fold_sizes(size: int) -> list[int]:
 def options(layer: LayerSpec, node: Node) -> Iterator[Option]:
     """The ways to compute a node."""
     raise BadInput(
-        node.name, f"a layer of kind {layer.kind!r}", "a kind the planner knows", "map it"
+        node.name,
+        f"a layer of kind {layer.kind!r}",
+        "linear or select, for which there is hardware",
+        "replace the layer, or leave the network to the golden model",
     )
 
 
 @options.register
 def _(layer: LinearSpec, node: Node) -> Iterator[Option]:
+    check_dense(node)
     for least in fold_sizes(layer.out_features):
         for cols in fold_sizes(layer.in_features):
             if not PeArraySpec(1, min(cols, MAX_LANES)).fits(layer) or cols > MAX_LANES:

@@ -15,6 +15,10 @@ from model.ir.spec import Spec
 class Storage(Spec):
     """Base of the storages of a weight matrix [rows = outputs, columns = inputs]."""
 
+    def describe(self) -> str:
+        """The storage in a few words."""
+        return self.kind.replace("_", "-")
+
     def check_size(self, rows: int, columns: int) -> None:
         """Raise ValueError unless this storage can hold a matrix of that size."""
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import golden
-from model.golden.linear import accumulate
+from model.golden.matrix import accumulate
 from model.ir.arithmetic import Arithmetic
 from model.ir.errors import BadInput
 from model.ir.linear import LinearSpec

@@ -194,7 +194,7 @@ def fc0(data: dict) -> dict:
 @pytest.mark.parametrize(
     ("edit", "parts"),
     [
-        (lambda d: d.update(version=2), ["network.json: version", "found 2", "expected 1"]),
+        (lambda d: d.update(version=1), ["network.json: version", "found 1", "expected 2"]),
         (lambda d: d.update(version=True), ["network.json: version", "found True"]),
         (lambda d: d.pop("version"), ["network.json: version", "found None"]),
         (lambda d: d.update(format="onnx"), ["another kind of file", "'gyre-network'"]),
