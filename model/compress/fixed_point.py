@@ -69,8 +69,12 @@ class FixedPointQuantizer(WeightQuantizer):
     ) -> None:
         super().__init__(weight, levels, structure, **more)
         del self.log_scale
-        self.register_buffer("log_scale", weight.new_zeros(1))
+        self.register_buffer("log_scale", weight.new_zeros(1), persistent=False)
         self.format = format
+
+    def _fitted(self, weight: Tensor) -> Tensor:
+        """Nothing is fitted here: the scale is given."""
+        return weight.new_ones(1)
 
     @property
     def scale(self) -> Tensor:

@@ -39,7 +39,9 @@ def _(
     ``<node>.hidden`` (o * tanh c), each [sequences, steps, ...]. Steps behind the end of a shorter
     sequence do not change those before them, so any padding will do.
     """
-    x = inputs[0].flatten(2)
+    right = max(0, spec.x_shift)
+    x = (inputs[0].flatten(2) << max(0, -spec.x_shift)) + rounding(right)
+    x = shifted(x, right, spec.gates.in_format)
     count, steps = x.shape[:2]
     if steps == 0:
         raise BadInput(node.name, "a sequence of 0 steps", "at least 1 step", "drop the sequence")

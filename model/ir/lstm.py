@@ -2,6 +2,7 @@
 
 With x(t) and y(t) in one format, the gates are one matrix over [x(t), y(t-1)]::
 
+    x(t) = what enters, rounded to the format of y, if it has another
     a(t) = requantize(W [x(t), y(t-1)] + b)            rows: i, f, g, o
     i, f = sigmoid(a_i + p_i ∘ c(t-1)), sigmoid(a_f + p_f ∘ c(t-1))
     c(t) = f ∘ c(t-1) + i ∘ G(a_g)                      G: tanh or sigmoid
@@ -42,6 +43,8 @@ class LSTMSpec(LayerSpec, kind="lstm"):
         Columns of the gate matrix that belong to x: ``features``, or more if they are padded to
         whole blocks. The columns from there on belong to y(t-1), padded likewise; what pads is
         multiplied by 0.
+    in_format : FixedPointFormat
+        Format of the codes that enter.
     gates : LinearSpec
         The gate matrix [4 * cells, x_columns + columns of y] with its bias, to pre-activations.
     project : LinearSpec or None
@@ -60,6 +63,7 @@ class LSTMSpec(LayerSpec, kind="lstm"):
     features: int
     cells: int
     x_columns: int
+    in_format: FixedPointFormat
     gates: LinearSpec
     project: LinearSpec | None
     peephole_format: FixedPointFormat | None
@@ -84,6 +88,7 @@ class LSTMSpec(LayerSpec, kind="lstm"):
         x, gate, unit = self.gates.in_format, self.gates.out_format, self.unit_format
         state, hidden = self.state_format, unit
         formats = {
+            "in_format": (self.in_format, self.in_format),
             "gates.in_format": (x, x),
             "sigmoid.in_format": (self.sigmoid.in_format, gate),
             "g.in_format": (self.g.in_format, gate),
@@ -102,6 +107,7 @@ class LSTMSpec(LayerSpec, kind="lstm"):
                     f"{name} must be signed fixed point ({expected.describe()}), "
                     f"not {found.describe()}"
                 )
+        check_int("x_shift", self.x_shift, -SHIFT_MAX, SHIFT_MAX)
         check_int("hidden_shift", self.hidden_shift, 0, SHIFT_MAX)
         check_int("state_shift", self.state_shift, 0, SHIFT_MAX)
         if self.peephole_format is not None:
@@ -122,6 +128,11 @@ class LSTMSpec(LayerSpec, kind="lstm"):
     @property
     def out_format(self) -> Format:
         return self.gates.in_format
+
+    @property
+    def x_shift(self) -> int:
+        """Right shift of the codes that enter, to the format of x and y; left if negative."""
+        return self.in_format.frac_bits - self.gates.in_format.frac_bits
 
     @property
     def peephole_shift(self) -> int:
@@ -156,6 +167,8 @@ class LSTMSpec(LayerSpec, kind="lstm"):
         state = self.state_format.codes
         keep, new = (IntRange(1 << n, 1 << n) for n in self.state_aligns)
         spans = {
+            "x": self.in_format.codes * IntRange(1, 1 << max(0, -self.x_shift))
+            + _half(max(0, self.x_shift)),
             "c": self.sigmoid.outputs * state * keep
             + self.sigmoid.outputs * self.g.outputs * new
             + _half(self.state_shift),
@@ -173,7 +186,7 @@ class LSTMSpec(LayerSpec, kind="lstm"):
         return int(self.state_format.codes.high * 2.0**-self.state_format.frac_bits)
 
     def in_formats(self) -> tuple[Format, ...]:
-        return (self.gates.in_format,)
+        return (self.in_format,)
 
     def out_shape(self, *in_shapes: tuple[int, ...]) -> tuple[int, ...]:
         (shape,) = in_shapes
