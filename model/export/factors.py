@@ -102,6 +102,23 @@ def output_requantize(
     return spec, scale, tensors
 
 
+def add_factors(name: str, factors: Tensor, multiplier_bits: int) -> tuple[int, np.ndarray]:
+    """Shift, and mx and my as int64 [2], of z = factors[0] * x + factors[1] * y in output steps.
+
+    The shift is the largest at which both fit ``multiplier_bits``. Raises BadInput if none does.
+    """
+    values = factors.numpy()
+    for shift in range(SHIFT_MAX, -1, -1):
+        if _fits(values, shift, multiplier_bits):
+            return shift, _rounded(values, shift)
+    raise BadInput(
+        name,
+        f"inputs whose step is up to {values.max():.3g} output steps",
+        f"at most {2 ** (multiplier_bits - 1) - 1}",
+        "allow more multiplier bits, or calibrate with samples of the real range",
+    )
+
+
 def bias_bits(bias: np.ndarray) -> int:
     """Bits for signed biases, rounded up to a multiple of 4."""
     need = IntRange(min(-1, int(bias.min())), max(0, int(bias.max()))).bits

@@ -1,111 +1,101 @@
 """The walk over a module's graph, and the table of handlers that it calls."""
 
+import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from model import golden
-from model.compress.quantizers import fit_scale, input_format
-from model.compress.tracing import kind, trace
-from model.export.factors import common, output_requantize, requantize
-from model.export.removal import remove_pruned
+from model.compress.quantizers import ActivationQuantizer, fit_scale, input_format
+from model.compress.tracing import MATRIX, RELU, kind, trace
+from model.export.factors import output_requantize
+from model.export.removal import remove_pruned, settle
+from model.export.values import (
+    Linear,
+    Pending,
+    Raw,
+    Stream,
+    Value,
+    batches,
+    channels_first,
+    channels_last,
+)
 from model.ir.errors import BadInput
-from model.ir.linear import LinearSpec
+from model.ir.layer import LayerSpec
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 
 INPUT = "input"
 CHECK_BITS = 8
+IMAGE_FRAMES = 128
+"""Calibration samples that a network with convolutions or poolings is evaluated on."""
+FIT_VALUES = 1 << 18
+"""Values that a scale is fitted to, besides the smallest and the largest."""
 
-
-@dataclass(frozen=True)
-class Raw:
-    """The network's input before it has codes. ``flat``: whether it was flattened since."""
-
-    flat: bool
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Codes on an edge of the network.
-
-    Parameters
-    ----------
-    edge : str
-        Name of the edge.
-    flat : bool
-        Whether a frame has one axis.
-    format, scale :
-        Of the codes.
-    codes : int64 tensor [frames, ...]
-        What the calibration samples give here.
-    """
-
-    edge: str
-    flat: bool
-    format: UniformFormat
-    scale: float
-    codes: Tensor = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Affine:
-    """A matrix layer whose output has no codes yet: real y = gain * (W x) + offset.
-
-    Parameters
-    ----------
-    name : str
-        Name of the layer.
-    source : Stream
-        What it reads.
-    weight : int64 tensor [out, in]
-        Weight codes.
-    weight_format : UniformFormat
-        Their format.
-    gain, offset : float64 tensors [out]
-        Real number of one accumulator step, and of the constant, per channel.
-    relu : bool
-        Whether a ReLU follows.
-    """
-
-    name: str
-    source: Stream
-    weight: Tensor
-    weight_format: UniformFormat
-    gain: Tensor
-    offset: Tensor
-    relu: bool = False
-
-    def accumulate(self) -> Tensor:
-        """Accumulators of the calibration samples, float64 [frames, out], exact up to 2^53."""
-        return self.source.codes.flatten(1).double() @ self.weight.double().T
-
-    def real(self) -> Tensor:
-        """Outputs of the calibration samples, float64 [frames, out]."""
-        y = self.accumulate() * self.gain + self.offset
-        return y.clamp_min(0) if self.relu else y
-
-
-Value = Raw | Stream | Affine
 Handler = Callable[["Walk", str, nn.Module | None, fx.Node, Value], Value]
 _HANDLERS: dict[Any, Handler] = {}
+_TRANSPARENT: set[Any] = set(RELU)
+_IMAGE: set[Any] = set()
+_SEQUENCE: set[Any] = set()
+_TWO: set[Any] = set()
+
+_INSTEAD = {
+    nn.Softmax: "remove it: the largest score stays the largest",
+    nn.LogSoftmax: "remove it: the largest score stays the largest",
+    nn.Conv1d: "use nn.Conv2d with a kernel of one row",
+    nn.AdaptiveMaxPool2d: "use nn.MaxPool2d",
+    nn.LayerNorm: "use batch normalization",
+    nn.GroupNorm: "use batch normalization",
+    nn.InstanceNorm2d: "use batch normalization",
+    **dict.fromkeys(
+        (nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh),
+        "use nn.ReLU",
+    ),
+    **dict.fromkeys(
+        (torch.softmax, functional.softmax, functional.log_softmax, "softmax", "log_softmax"),
+        "remove it: the largest score stays the largest",
+    ),
+}
 
 
-def handles(*kinds: Any) -> Callable[[Handler], Handler]:
+def handles(
+    *kinds: Any,
+    transparent: bool = False,
+    image: bool = False,
+    sequence: bool = False,
+    two: bool = False,
+) -> Callable[[Handler], Handler]:
     """Make a function the handler of module types, functions or method names.
 
     It is called as ``f(walk, name, module or None, fx node, value of the first argument)`` and
     returns the value that it makes of it, or raises BadInput.
+
+    Parameters
+    ----------
+    transparent : bool
+        Whether a quantizer behind it may as well stand before it.
+    image : bool
+        Whether it works on images, which are costly to evaluate.
+    sequence : bool
+        Whether it works on sequences: then samples are [sequences, steps, features], and every
+        value is a step.
+    two : bool
+        Whether it takes two inputs.
     """
+    flags = ((transparent, _TRANSPARENT), (image, _IMAGE), (sequence, _SEQUENCE), (two, _TWO))
 
     def register(function: Handler) -> Handler:
         for one in kinds:
             _HANDLERS[one] = function
+        for flag, table in flags:
+            if flag:
+                table.update(kinds)
         return function
 
     return register
@@ -116,6 +106,7 @@ class Walk:
 
     def __init__(
         self,
+        graph: fx.GraphModule,
         samples: Tensor,
         channels_first: bool,
         *,
@@ -125,6 +116,14 @@ class Walk:
         weights_per: str,
         multiplier_bits: int,
     ) -> None:
+        self.graph = graph
+        self.reach = torch.stack([samples.min(), samples.max()])
+        if any(kind(graph, node) in _IMAGE for node in graph.graph.nodes):
+            samples = _spread(samples, IMAGE_FRAMES)
+        self.steps: int | None = None
+        if any(kind(graph, node) in _SEQUENCE for node in graph.graph.nodes):
+            self.steps = samples.shape[1]
+            samples = samples.flatten(0, 1)
         self.samples = samples.movedim(1, -1) if channels_first else samples
         self.channels_first = channels_first and samples.ndim > 2
         self.input_bits = input_bits
@@ -134,19 +133,39 @@ class Walk:
         self.multiplier_bits = multiplier_bits
         self.input: InputSpec | None = None
         self.nodes: list[Node] = []
+        self.values: dict[fx.Node, Value | None] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of an input frame, channels last."""
         return tuple(self.samples.shape[1:])
 
-    def stream(
+    def raw(self) -> Raw:
+        """The input as the module gets it."""
+        return Raw((channels_first if self.channels_first else channels_last)(self.shape))
+
+    def stream(self, value: Value, at: fx.Node) -> Stream:
+        """Give the value of a graph's node codes.
+
+        Format and scale are those of the quantizer that reads the value, if there is one, also
+        behind what changes no code or commutes with quantization; else they are calibrated.
+        """
+        if isinstance(value, Stream):
+            return value
+        quantizer, relu = self._following(at)
+        if relu and isinstance(value, Pending):
+            value = value.with_relu()
+        if quantizer is None:
+            return self.quantized(value)
+        return self.quantized(value, quantizer.format, float(quantizer.scale))
+
+    def quantized(
         self, value: Value, format: UniformFormat | None = None, scale: float | None = None
     ) -> Stream:
         """Give a value codes: in the given format and scale, or in calibrated ones."""
         if isinstance(value, Raw):
             return self._enter(value, format, scale)
-        if isinstance(value, Affine):
+        if isinstance(value, Pending):
             return self._close(value, format, scale)
         if format is not None and (format, scale) != (value.format, value.scale):
             raise BadInput(
@@ -157,9 +176,49 @@ class Walk:
             )
         return value
 
+    def append(
+        self,
+        name: str,
+        spec: LayerSpec,
+        sources: tuple[Stream, ...],
+        index: np.ndarray,
+        scale: float,
+        tensors: dict[str, np.ndarray],
+    ) -> Stream:
+        """A new node, and the codes that the calibration samples give on its edge."""
+        node = Node(name, spec, tuple(source.edge for source in sources), scale, tensors)
+        self.nodes.append(node)
+        inputs = [source.codes for source in sources]
+        if spec.recurrent:
+            inputs = [codes.unflatten(0, (-1, self.steps)) for codes in inputs]
+        codes = torch.cat([golden.evaluate(spec, node, part, {}) for part in batches(inputs)])
+        codes = codes.flatten(0, 1) if spec.recurrent else codes
+        return Stream(name, index, spec.out_format, scale, codes)
+
+    def finish(self, value: Value) -> None:
+        """Make a value the network's output."""
+        if not isinstance(value, Linear) or value.relu:
+            raise BadInput(
+                "output of the network",
+                "something after the last layer with weights (a ReLU, a pooling or a quantizer)",
+                "the scores of a linear layer",
+                "remove what follows the last layer, and let that be a linear one",
+            )
+        worst = value.sources[0].format.values * value.matrix.format.values
+        rule, scale, tensors = output_requantize(
+            value.name,
+            value.common_gain(),
+            value.offset,
+            worst.sum_of(value.matrix.codes.shape[1]),
+            value.real(),
+            self.multiplier_bits,
+        )
+        spec, tensors = value.with_requantize(rule, tensors)
+        self.append(value.name, spec, value.sources, value.index, scale, tensors)
+
     def _enter(self, value: Raw, format: UniformFormat | None, scale: float | None) -> Stream:
         if format is None or scale is None:
-            format, scale = input_format(self.samples, self.input_bits)
+            format, scale = input_format(self.reach, self.input_bits)
         spec = InputSpec(INPUT, self.shape, format, scale)
         if self.input is not None and self.input != spec:
             raise BadInput(
@@ -167,12 +226,12 @@ class Walk:
             )
         self.input = spec
         codes = golden.quantize(spec, self.samples.numpy())
-        return Stream(INPUT, value.flat, format, scale, codes)
+        return Stream(INPUT, value.index, format, scale, codes)
 
-    def _close(self, value: Affine, format: UniformFormat | None, scale: float | None) -> Stream:
+    def _close(self, value: Pending, format: UniformFormat | None, scale: float | None) -> Stream:
         if format is None or scale is None:
             format = UniformFormat(self.activation_bits, not value.relu)
-            scale = fit_scale(value.real(), format.codes)
+            scale = fit_scale(_sample(value.real()), format.codes)
         if value.relu and format.signed:
             raise BadInput(
                 value.name,
@@ -180,47 +239,36 @@ class Walk:
                 "an unsigned one",
                 "give the quantizer signed=False",
             )
-        spec, tensors = requantize(
-            value.name,
-            common(value.gain, value.weight),
-            value.offset,
-            format,
-            scale,
-            self.multiplier_bits,
-        )
-        return self._append(value, spec, scale, tensors)
+        spec, tensors = value.closed(format, scale, self.multiplier_bits)
+        return self.append(value.name, spec, value.sources, value.index, scale, tensors)
 
-    def _append(
-        self, value: Affine, requantize: Any, scale: float, tensors: dict[str, np.ndarray]
-    ) -> Stream:
-        out, inputs = value.weight.shape
-        spec = LinearSpec(inputs, out, value.source.format, value.weight_format, requantize)
-        tensors = {"weight": value.weight.numpy(), **tensors}
-        node = Node(value.name, spec, (value.source.edge,), scale, tensors)
-        self.nodes.append(node)
-        codes = golden.evaluate(spec, node, [value.source.codes], {})
-        return Stream(node.name, True, requantize.out_format, scale, codes)
+    def _following(self, node: fx.Node) -> tuple[ActivationQuantizer | None, bool]:
+        """The quantizer that decides on the codes of a value, and whether a ReLU comes first."""
+        relu = False
+        while True:
+            users = readers(self.graph, node)
+            for user in users:
+                if kind(self.graph, user) is ActivationQuantizer:
+                    return self.graph.get_submodule(user.target), relu
+            if len(users) != 1 or kind(self.graph, users[0]) not in _TRANSPARENT:
+                return None, relu
+            (node,) = users
+            relu = relu or kind(self.graph, node) in RELU
 
-    def finish(self, value: Value) -> None:
-        """Make a value the network's output."""
-        if not isinstance(value, Affine) or value.relu:
-            raise BadInput(
-                "output of the network",
-                "something after the last layer with weights (a ReLU or a quantizer)",
-                "the scores of a linear layer",
-                "remove what follows the last layer",
-            )
-        gain = common(value.gain, value.weight)
-        worst = value.source.format.values * value.weight_format.values
-        spec, scale, tensors = output_requantize(
-            value.name,
-            gain,
-            value.offset,
-            worst.sum_of(value.weight.shape[1]),
-            value.real(),
-            self.multiplier_bits,
-        )
-        self._append(value, spec, scale, tensors)
+
+def readers(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    """The nodes that use a value itself, and not its shape."""
+    return [user for user in node.users if not is_size(graph, user)]
+
+
+def is_size(graph: fx.GraphModule, node: Any) -> bool:
+    """Whether a node asks for a shape: ``x.size(0)``, ``x.shape[0]``."""
+    if not isinstance(node, fx.Node):
+        return False
+    applied = kind(graph, node)
+    if applied is operator.getitem:
+        return is_size(graph, node.args[0])
+    return applied == "size" or (applied is getattr and node.args[1] == "shape")
 
 
 def export(
@@ -246,11 +294,13 @@ def export(
     Parameters
     ----------
     module : nn.Module
-        The network: layers of the kinds that have a handler, each applied once, in one chain.
+        The network: layers of the kinds that have a handler, each applied once.
     example : float tensor [frames, ...]
         Gives the shape of a frame.
     calibration : float tensor [frames, ...]
-        Real samples that calibrate; from the training split, never from the test split.
+        Real samples that calibrate; from the training split, never from the test split. The input's
+        range is that of all of them. A network of convolutions or poolings is evaluated on 128,
+        evenly spaced among them.
     name : str, optional
         Name of the network; the module's class otherwise.
     input_bits, weight_bits, activation_bits : int
@@ -281,7 +331,7 @@ def export(
     )
     title = name if name is not None else sanitise(type(module).__name__)
     network = Network(title, walk.input, tuple(walk.nodes))
-    return remove_pruned(network) if remove else network
+    return remove_pruned(network) if remove else settle(network)
 
 
 def check_supported(module: nn.Module, example: Tensor, *, channels_first: bool = False) -> None:
@@ -318,19 +368,23 @@ def _walk(
     training = module.training
     graph = trace(module.cpu().eval())
     module.train(training)
-    walk = Walk(calibration.cpu().float(), channels_first, **bits)
+    walk = Walk(graph, calibration.cpu().float(), channels_first, **bits)
     problems: list[BadInput] = []
-    values: dict[fx.Node, Value | None] = {}
+    left = {node: len(node.users) for node in graph.graph.nodes}
     for node in graph.graph.nodes:
         try:
-            values[node] = _visit(walk, graph, node, values)
+            walk.values[node] = _visit(walk, node)
         except BadInput as error:
             problems.append(error)
-            values[node] = None
+            walk.values[node] = None
+        for source in node.all_input_nodes:
+            left[source] -= 1
+            if left[source] == 0:  # its codes may be large
+                del walk.values[source]
     if len(problems) > 1:
         raise BadInput(
             f"network {type(module).__name__}",
-            "; ".join(f"{p.thing}: {p.found} (expected {p.expected})" for p in problems),
+            "; ".join(f"{p.thing}: {p.found} (expected {p.expected}; {p.remedy})" for p in problems),
             f"only supported layers ({_supported()})",
             "replace the layers named",
         )
@@ -339,48 +393,71 @@ def _walk(
     return walk
 
 
-def _visit(
-    walk: Walk, graph: fx.GraphModule, node: fx.Node, values: dict[fx.Node, Value | None]
-) -> Value | None:
+def _visit(walk: Walk, node: fx.Node) -> Value | None:
+    graph, values = walk.graph, walk.values
     if node.op == "placeholder":
-        if any(value is not None for value in values.values()):
+        if any(other.op == "placeholder" for other in _before(graph, node)):
             raise BadInput(
                 f"input {node.target}", "a second input", "one input", "pass one tensor to forward"
             )
-        return Raw(flat=len(walk.shape) == 1)
+        return walk.raw()
     applied = kind(graph, node)
+    if is_size(graph, node):
+        return None
     if applied is not None and applied not in _HANDLERS:
         raise BadInput(
             str(node.target) if node.op == "call_module" else node.name,
             f"{_title(applied)}, which is not supported",
             f"one of {_supported()}",
-            "replace it",
+            _INSTEAD.get(applied, "replace it"),
         )
-    inputs = [values[arg] for arg in node.all_input_nodes]
-    if any(value is None for value in inputs):
+    sources = [arg for arg in node.all_input_nodes if not is_size(graph, arg)]
+    if any(values[source] is None for source in sources):
         return None
-    if len(inputs) != 1:
+    if not sources or (len(sources) > 1 and applied not in _TWO):
         raise BadInput(
-            node.name, f"{len(inputs)} inputs", "one input", "build the network as one chain"
+            node.name,
+            f"{len(sources)} inputs",
+            "one input (two for an addition)",
+            "build the network of single-input layers and additions",
         )
-    (value,) = inputs
     if node.op == "output":
-        walk.finish(value)
+        walk.finish(values[sources[0]])
         return None
     module = graph.get_submodule(node.target) if node.op == "call_module" else None
     calls = sum(other.target == node.target for other in graph.graph.nodes)
     if module is not None and calls > 1 and any(True for _ in module.parameters()):
         raise BadInput(str(node.target), "a layer that is applied twice", "once", "use two layers")
     if len(node.users) == 0:
-        raise BadInput(node.name, "an output that nothing reads", "one chain", "remove the layer")
-    if isinstance(value, Affine) and len(node.all_input_nodes[0].users) > 1:
         raise BadInput(
-            node.all_input_nodes[0].name,
-            "an output that several layers read",
-            "one reader",
-            "build the network as one chain",
+            node.name, "an output that nothing reads", "one output", "remove the layer"
         )
-    return _HANDLERS[applied](walk, sanitise(str(node.target)), module, node, value)
+    for source in sources:
+        if isinstance(values[source], Pending) and len(readers(graph, source)) > 1:
+            values[source] = walk.stream(values[source], source)
+    name = sanitise(str(node.target)) if node.op == "call_module" else sanitise(node.name)
+    return _HANDLERS[applied](walk, name, module, node, values[sources[0]])
+
+
+def _before(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    nodes = list(graph.graph.nodes)
+    return nodes[: nodes.index(node)]
+
+
+def _spread(samples: Tensor, count: int) -> Tensor:
+    """At most ``count`` samples, evenly spaced."""
+    if len(samples) <= count:
+        return samples
+    return samples[torch.arange(count) * len(samples) // count]
+
+
+def _sample(values: Tensor) -> Tensor:
+    """Evenly spaced values, the smallest and the largest, as one axis."""
+    values = values.flatten()
+    if len(values) <= FIT_VALUES:
+        return values
+    ends = torch.stack([values.min(), values.max()])
+    return torch.cat([_spread(values, FIT_VALUES), ends])
 
 
 def sanitise(name: str) -> str:
@@ -389,9 +466,13 @@ def sanitise(name: str) -> str:
     return plain if re.match(r"[a-z]", plain) else f"layer_{plain.lstrip('_')}"
 
 
-def with_relu(value: Affine) -> Affine:
-    """The same layer followed by ReLU."""
-    return replace(value, relu=True)
+def check_finite(node: fx.Node, module: nn.Module) -> None:
+    """Raise BadInput if a parameter or buffer of a layer is not finite."""
+    for name, tensor in module.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise BadInput(
+                f"{node.target}.{name}", "NaN or infinity", "finite numbers", "train again"
+            )
 
 
 def _title(applied: Any) -> str:
