@@ -100,7 +100,7 @@ def admm(
     begin = time.perf_counter()
     net = copy.deepcopy(module)
     constraint = BlockCirculant(k)
-    pairs = [(name, net.get_submodule(name).weight, constraint) for name in layers]
+    pairs = [(f"{name}.structure", net.get_submodule(name).weight, constraint) for name in layers]
     pull = Pull(pairs, ADMMOptions(rho=1e-2, interval=1))
 
     def projected() -> nn.Module:
