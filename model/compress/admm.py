@@ -12,9 +12,10 @@ where it must be one that also has the structure: for levels without a zero, whi
 removed weights away from 0, and for circulant blocks, whose numbers are on the levels.
 
 Convergence is proven for convex problems only, so the iteration is watched. The primal residual of
-a pair is |W - Z| / |W| before Z's update. If it is not finite, or stays above ``DIVERGED`` times its
-smallest value so far (and above ``SMALL``) for ``PATIENCE`` updates in a row, the training ends and
-names the update and the layer.
+a pair is |W - Z| before Z's update, relative to the norm that W had at the start (W's own norm
+would grow along and hide it). If it is not finite, or stays above ``DIVERGED`` times its smallest
+value so far (and above ``SMALL``) for ``PATIENCE`` updates in a row, the training ends and names
+the update and the layer.
 
 Sources: S. Boyd et al., Distributed Optimization and Statistical Learning via ADMM, 2011; for
 networks, the SOT-MRAM engine of arXiv 1912.05416.
@@ -88,6 +89,7 @@ class Pull:
         self.targets = [constraint.project(w.detach()).clone() for _, w, constraint in pairs]
         self.duals = [torch.zeros_like(w, requires_grad=False) for _, w, _ in pairs]
         self.rho = torch.tensor(options.rho, dtype=torch.float64)
+        self.norms = [float(w.detach().double().norm()) or 1.0 for _, w, _ in pairs]
         self.best = torch.full((len(pairs),), torch.inf, dtype=torch.float64)
         self.bad = torch.zeros(len(pairs), dtype=torch.int64)
 
@@ -115,7 +117,7 @@ class Pull:
     def _watch(self, done: int) -> None:
         """Note the residuals; raise BadInput for the first pair that diverges."""
         for n, ((name, w, _), target) in enumerate(zip(self.pairs, self.targets, strict=True)):
-            residual = float((w - target).double().norm() / w.double().norm().clamp_min(1e-30))
+            residual = float((w - target).double().norm()) / self.norms[n]
             best = float(self.best[n])
             self.bad[n] = self.bad[n] + 1 if residual > max(DIVERGED * best, SMALL) else 0
             if math.isfinite(residual) and int(self.bad[n]) < PATIENCE:
