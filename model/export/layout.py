@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from model.compress.tracing import kind
 from model.export.values import Value
 from model.export.walk import Walk, handles, is_size
 from model.ir.errors import BadInput
+
+_TRANSPOSE = ("transpose", torch.transpose)
 
 
 @handles(nn.Flatten, torch.flatten, "flatten", transparent=True)
@@ -52,22 +55,44 @@ def reshape(walk: Walk, name: str, module: None, node: fx.Node, value: Value) ->
 @handles("permute", torch.permute, transparent=True)
 def permute(walk: Walk, name: str, module: None, node: fx.Node, value: Value) -> Value:
     """Another order of the axes of a frame."""
-    axes = _sizes(node)
     count = value.index.ndim + 1
-    order = [axis % count if isinstance(axis, int) else axis for axis in axes]
+    order = [axis % count if isinstance(axis, int) else axis for axis in _sizes(node)]
+    return _permuted(name, value, order)
+
+
+def _permuted(name: str, value: Value, order: list[Any]) -> Value:
+    """A value whose axes, counted with that of the frames, stand in another order."""
+    count = value.index.ndim + 1
     if len(order) != count or order[0] != 0 or sorted(order) != list(range(count)):
         raise BadInput(
             name,
-            f"the axes {tuple(map(str, axes))} of frames of shape {value.index.shape}",
+            f"the axes {tuple(map(str, order))} of frames of shape {value.index.shape}",
             f"an order of {count} axes that keeps the frames' axis first",
             "correct the axes",
         )
     return replace(value, index=np.transpose(value.index, [axis - 1 for axis in order[1:]]))
 
 
+@handles("transpose", torch.transpose, "movedim", torch.movedim, transparent=True)
+def move(walk: Walk, name: str, module: None, node: fx.Node, value: Value) -> Value:
+    """Two axes exchanged, or axes moved: torch itself says where the axes go."""
+    axes = torch.empty((0, *range(1, value.index.ndim + 1)), device="meta")
+    apply = torch.transpose if kind(walk.graph, node) in _TRANSPOSE else torch.movedim
+    try:
+        order = apply(axes, *node.args[1:], **_named(node)).shape
+    except (RuntimeError, IndexError, TypeError):
+        order = torch.Size()
+    return _permuted(name, value, list(order))
+
+
 def _sizes(node: fx.Node) -> list[Any]:
     """Sizes or axes, given one by one or as one tuple."""
-    given = [*node.args[1:], *(item for key, item in node.kwargs.items() if key != "input")]
+    given = [*node.args[1:], *_named(node).values()]
     if len(given) == 1 and isinstance(given[0], tuple | list):
         return list(given[0])
     return given
+
+
+def _named(node: fx.Node) -> dict[str, Any]:
+    """Keyword arguments but the input."""
+    return {key: item for key, item in node.kwargs.items() if key != "input"}

@@ -35,17 +35,17 @@ def lstm(walk: Walk, name: str, module: LSTM, node: fx.Node, value: Value) -> St
             "one direction",
             "set bidirectional to false: no specification runs a sequence backwards yet",
         )
+    if value.index.shape != (module.inputs,):
+        raise BadInput(
+            target,
+            f"steps of shape {value.index.shape}",
+            f"{module.inputs} features on one axis",
+            "correct the layer's size",
+        )
     if module.quantizer is None or module.quantizer.formats is None:
         module = _calibrated(walk, module, value)
     quantizer = module.quantizer
     source = _entering(walk, target, value, node.all_input_nodes[0], quantizer)
-    if source.index.shape != (module.inputs,):
-        raise BadInput(
-            target,
-            f"steps of shape {source.index.shape}",
-            f"{module.inputs} features on one axis",
-            "correct the layer's size",
-        )
     spec, tensors = specification(target, module, source.format)
     index = np.arange(spec.outputs)
     return walk.append(name, spec, (source,), index, step_of(quantizer.formats.x), tensors)
@@ -74,9 +74,7 @@ def specification(
             f"{layer}.project", parts["project"], formats.unit, formats.x, shift, zero
         )
     tensors = {
-        f"{part}_{name}": tensor
-        for part, (_, own) in found.items()
-        for name, tensor in own.items()
+        f"{part}_{name}": tensor for part, (_, own) in found.items() for name, tensor in own.items()
     }
     if formats.peephole is not None:
         codes = _codes(module.peephole, step_of(formats.peephole))

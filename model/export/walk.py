@@ -384,7 +384,7 @@ def _walk(
     if len(problems) > 1:
         raise BadInput(
             f"network {type(module).__name__}",
-            "; ".join(f"{p.thing}: {p.found} (expected {p.expected}; {p.remedy})" for p in problems),
+            "; ".join(f"{p.thing}: {p.found} ({_instead(p)})" for p in problems),
             f"only supported layers ({_supported()})",
             "replace the layers named",
         )
@@ -408,7 +408,7 @@ def _visit(walk: Walk, node: fx.Node) -> Value | None:
         raise BadInput(
             str(node.target) if node.op == "call_module" else node.name,
             f"{_title(applied)}, which is not supported",
-            f"one of {_supported()}",
+            _one_of_supported(),
             _INSTEAD.get(applied, "replace it"),
         )
     sources = [arg for arg in node.all_input_nodes if not is_size(graph, arg)]
@@ -475,9 +475,20 @@ def check_finite(node: fx.Node, module: nn.Module) -> None:
             )
 
 
+def _instead(problem: BadInput) -> str:
+    """What was expected, unless that is the list of all layers, and what to do."""
+    if problem.expected == _one_of_supported():
+        return problem.remedy
+    return f"expected {problem.expected}; {problem.remedy}"
+
+
 def _title(applied: Any) -> str:
     return getattr(applied, "__name__", str(applied))
 
 
 def _supported() -> str:
     return ", ".join(sorted({_title(one) for one in _HANDLERS if isinstance(one, type)}))
+
+
+def _one_of_supported() -> str:
+    return f"one of {_supported()}"

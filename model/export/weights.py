@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from model.compress.constraints.base import as_matrix, circulant_of, grid_of, mask_of
+from model.compress.constraints import circulant_of, defining_vectors, grid_of, mask_of
+from model.compress.constraints.base import as_matrix
 from model.compress.layers import BlockSparseLinear, CirculantConv2d, CirculantLinear
-from model.compress.layers.circulant import mean_diagonals
 from model.compress.quantizers import WeightQuantizer, fit_scale
 from model.export.storage import AS_CODES, Blocks, Matrix
 from model.ir.block_circulant import BlockCirculantStorage
@@ -118,7 +118,7 @@ def _plain(
     mask = mask_of(structure, codes)
     masked = mask is not None and not bool(mask.all())
     if k is not None and not masked:
-        return _circulant_of(layer, module, matrix, k, format)
+        return _circulant_of(layer, module, codes, matrix, k, format)
     if not masked:
         return Matrix(matrix, format)
     present = as_matrix(mask.cpu()).contiguous().numpy()
@@ -132,18 +132,14 @@ def _plain(
 
 
 def _circulant_of(
-    layer: str, module: nn.Module, matrix: np.ndarray, k: int, format: Format
+    layer: str, module: nn.Module, codes: Tensor, matrix: np.ndarray, k: int, format: Format
 ) -> Matrix:
     """Defining vectors of a matrix that a projection has made block-circulant."""
     positions = 1
     if isinstance(module, nn.Conv2d):
         positions = module.kernel_size[0] * module.kernel_size[1]
-    rows, columns = matrix.shape
-    storage = BlockCirculantStorage(k, positions)
-    by_position = torch.from_numpy(matrix).double().unflatten(1, (positions, -1)).movedim(1, 0)
-    means = mean_diagonals(by_position, k)  # [positions, p, blocks, k]
-    weight = means.movedim(0, 1).flatten(1, 2).numpy()
-    found = _of_blocks(storage, np.rint(weight).astype(np.int64), rows, columns, format)
+    weight = defining_vectors(codes.double(), k).round().long().numpy()
+    found = _of_blocks(BlockCirculantStorage(k, positions), weight, *matrix.shape, format)
     if not np.array_equal(found.codes, matrix):
         raise BadInput(
             layer,

@@ -84,7 +84,9 @@ class LSTMSpec(LayerSpec, kind="lstm"):
                 f"gates must have {GATES * self.cells} rows, not {self.gates.out_features}"
             )
         if self.project is not None and self.project.in_features != self.cells:
-            raise ValueError(f"project must read {self.cells} cells, not {self.project.in_features}")
+            raise ValueError(
+                f"project must read {self.cells} cells, not {self.project.in_features}"
+            )
         x, gate, unit = self.gates.in_format, self.gates.out_format, self.unit_format
         state, hidden = self.state_format, unit
         formats = {
@@ -220,28 +222,24 @@ class LSTMSpec(LayerSpec, kind="lstm"):
         return sum(spec.macs() for spec in self.parts().values())
 
     def weights(self) -> int:
-        peepholes = 0 if self.peephole_format is None else PEEPHOLES * self.cells
-        return sum(spec.weights() for spec in self.parts().values()) + peepholes
-
-    def _peephole_bits(self) -> int:
-        if self.peephole_format is None:
-            return 0
-        return PEEPHOLES * self.cells * self.peephole_format.bits
+        """Weights of the matrices; peepholes count like biases, one number a cell."""
+        return sum(spec.weights() for spec in self.parts().values())
 
     def stored_bits(self) -> int:
         tables = sum(table.stored_bits() for table in (self.sigmoid, self.g, self.tanh))
         matrices = sum(spec.stored_bits() for spec in self.parts().values())
-        return matrices + self._peephole_bits() + tables
+        if self.peephole_format is None:
+            return matrices + tables
+        return matrices + tables + PEEPHOLES * self.cells * self.peephole_format.bits
 
     def chip_bits(self) -> int:
-        return sum(spec.chip_bits() for spec in self.parts().values()) + self._peephole_bits()
+        return sum(spec.chip_bits() for spec in self.parts().values())
 
 
 def part_of(tensors: Mapping[str, Any], part: str) -> dict[str, Any]:
     """The tensors of one matrix of an LSTM, by their own names."""
     prefix = f"{part}_"
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
 
 
 def _half(shift: int) -> IntRange:
