@@ -1,13 +1,15 @@
-"""The constraint protocol, composition, and the table of constraints by name."""
+"""The constraint protocol, what all constraints share, and the table of constraints by name."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from model.ir.errors import BadInput
 
-_CONSTRAINTS: dict[str, Callable[[Any], "Constraint"]] = {}
+_CONSTRAINTS: dict[str, type["Constraint"]] = {}
+Class = TypeVar("Class", bound=type)
 
 
 @runtime_checkable
@@ -31,51 +33,12 @@ class Constraint(Protocol):
 
 
 class Composable:
-    """Base that gives a constraint ``a & b``: a first, then b."""
+    """Base that gives a constraint ``a & b``: both hold."""
 
-    def __and__(self, other: Constraint) -> "Compose":
+    def __and__(self, other: Constraint) -> "Constraint":
+        from model.compress.constraints.compose import Compose
+
         return Compose(self, other)
-
-
-class Compose(Composable):
-    """Constraints that hold together, projected onto one after the other.
-
-    The result is feasible for all of them if each keeps the zeros and the structure of those before
-    it, as sparsities followed by levels do. It is the nearest feasible point if the sets are
-    independent of each other, and a good one otherwise: rows and columns are chosen one after
-    the other, which is not always the best pair.
-    """
-
-    def __init__(self, *parts: Constraint) -> None:
-        self.parts = parts
-
-    def project(self, weight: torch.Tensor) -> torch.Tensor:
-        for part in self.parts:
-            weight = part.project(weight)
-        return weight
-
-    def freeze(self, weight: torch.Tensor) -> "Compose":
-        frozen = []
-        for part in self.parts:
-            frozen.append(part.freeze(weight))
-            weight = part.project(weight)
-        return Compose(*frozen)
-
-    def __repr__(self) -> str:
-        return " & ".join(map(repr, self.parts))
-
-
-class FixedMask(Composable):
-    """Weights that are zero outside a given mask (bool, of the weight's shape)."""
-
-    def __init__(self, mask: torch.Tensor) -> None:
-        self.mask = mask
-
-    def project(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight * self.mask.to(weight.device)
-
-    def freeze(self, weight: torch.Tensor) -> "FixedMask":
-        return self
 
 
 def as_matrix(weight: torch.Tensor) -> torch.Tensor:
@@ -91,11 +54,16 @@ def as_matrix(weight: torch.Tensor) -> torch.Tensor:
             "[out, in] or [out, in, kernel rows, kernel columns]",
             "constrain linear and convolution layers only",
         )
+    check_finite(weight)
+    return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def check_finite(weight: torch.Tensor) -> None:
+    """Raise BadInput if a weight of any shape holds NaN or infinity."""
     if not torch.isfinite(weight).all():
         raise BadInput(
             "weight of a constrained layer", "NaN or infinity", "finite weights", "train again"
         )
-    return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def from_matrix(matrix: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -106,39 +74,57 @@ def from_matrix(matrix: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return matrix.reshape(out, rows, columns, channels).permute(0, 3, 1, 2).contiguous()
 
 
-def check_keep(keep: int | float) -> None:
+def check_keep(keep: int | float, name: str = "keep") -> None:
     """Raise BadInput unless ``keep`` is a count of at least 1 or a fraction above 0, up to 1."""
     whole = type(keep) is int and keep >= 1
     share = type(keep) is float and 0 < keep <= 1
     if not whole and not share:
         raise BadInput(
-            "keep", repr(keep), "a count of at least 1, or a fraction from 0.0 to 1.0", "correct it"
+            name, repr(keep), "a count of at least 1, or a fraction from 0.0 to 1.0", "correct it"
         )
 
 
-def kept(keep: int | float, size: int) -> int:
-    """How many of ``size`` stay: a count as it is, a fraction rounded half up, at least one.
+def check_size(name: str, value: Any, least: int = 1) -> None:
+    """Raise BadInput unless a value is an integer of at least ``least``."""
+    if type(value) is not int or value < least:
+        raise BadInput(name, repr(value), f"an integer of at least {least}", "correct it")
 
-    Raises BadInput if the count exceeds the size.
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise BadInput unless a value is one of the choices."""
+    if value not in choices:
+        raise BadInput(name, repr(value), " or ".join(map(repr, choices)), "correct it")
+
+
+def kept(keep: int | float, size: int) -> int:
+    """How many of ``size`` stay: a count as it is, a fraction rounded half up.
+
+    Raises BadInput if that is none at all, or more than there are.
     """
-    count = keep if isinstance(keep, int) else max(1, int(keep * size + 0.5))
+    count = keep if isinstance(keep, int) else int(keep * size + 0.5)
     if count > size:
         raise BadInput("keep", str(count), f"at most {size}, which there are", "keep fewer")
+    if count < 1:
+        raise BadInput(
+            "keep",
+            f"{keep} of {size}, which leaves the layer empty",
+            f"a share of at least {0.5 / size:.2g}, which leaves one",
+            "keep more",
+        )
     return count
 
 
 def largest(energies: torch.Tensor, count: int) -> torch.Tensor:
-    """Bool mask [n] of the ``count`` largest of [n]; ties go to the lowest index."""
-    order = torch.sort(energies, descending=True, stable=True).indices
+    """Bool mask [..., n] of the ``count`` largest of the last axis; ties go to the lowest index."""
+    order = torch.sort(energies, dim=-1, descending=True, stable=True).indices
     mask = torch.zeros_like(energies, dtype=torch.bool)
-    mask[order[:count]] = True
-    return mask
+    return mask.scatter_(-1, order[..., :count], True)
 
 
-def constraint(name: str) -> Callable[[Callable[[Any], Constraint]], Callable[[Any], Constraint]]:
-    """Give a constraint class of one argument its name in recipes."""
+def constraint(name: str) -> Callable[[Class], Class]:
+    """Give a constraint class its name in recipes."""
 
-    def register(cls: Callable[[Any], Constraint]) -> Callable[[Any], Constraint]:
+    def register(cls: Class) -> Class:
         if name in _CONSTRAINTS:
             raise TypeError(f"The name of a constraint must be unique, not {name!r} again")
         _CONSTRAINTS[name] = cls
@@ -153,10 +139,14 @@ def known() -> list[str]:
 
 
 def build(parts: Mapping[str, Any], where: str) -> Constraint:
-    """The constraint of a recipe's table, name to argument, in the table's order.
+    """The constraint of a recipe's table, name to argument, which all hold together.
 
-    Raises BadInput, naming ``where``, for an unknown name, a wrong argument, or no part at all.
+    An argument that is a table gives the constraint's parameters by name; any other is its first
+    parameter. Raises BadInput, naming ``where``, for an unknown name, wrong arguments, or no part
+    at all.
     """
+    from model.compress.constraints.compose import Compose
+
     if not parts:
         raise BadInput(where, "no constraint", f"one of {', '.join(known())}", "add one")
     built = []
@@ -168,8 +158,33 @@ def build(parts: Mapping[str, Any], where: str) -> Constraint:
                 f"one of {', '.join(known())}",
                 "correct the name",
             )
-        try:
-            built.append(_CONSTRAINTS[name](argument))
-        except BadInput as error:
-            raise BadInput(f"{where}.{name}", error.found, error.expected, error.remedy) from error
-    return built[0] if len(built) == 1 else Compose(*built)
+        built.append(_build(_CONSTRAINTS[name], argument, f"{where}.{name}"))
+    if len(built) == 1:
+        return built[0]
+    try:
+        return Compose(*built)
+    except BadInput as error:
+        raise BadInput(where, error.found, error.expected, error.remedy) from error
+
+
+def _build(cls: type[Constraint], argument: Any, where: str) -> Constraint:
+    signature = inspect.signature(cls)
+    table = isinstance(argument, Mapping)
+    try:
+        bound = signature.bind(**argument) if table else signature.bind(argument)
+    except TypeError as error:
+        parameters = [
+            name if parameter.default is parameter.empty else f"{name} (default)"
+            for name, parameter in signature.parameters.items()
+        ]
+        raise BadInput(
+            where,
+            f"{argument!r} ({error})",
+            f"a table of {', '.join(parameters)}",
+            "correct the parameters",
+        ) from error
+    try:
+        return cls(*bound.args, **bound.kwargs)
+    except BadInput as error:
+        thing = f"{where}.{error.thing}" if table else where
+        raise BadInput(thing, error.found, error.expected, error.remedy) from error

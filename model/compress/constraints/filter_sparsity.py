@@ -4,7 +4,6 @@ import torch
 
 from model.compress.constraints.base import (
     Composable,
-    FixedMask,
     as_matrix,
     check_keep,
     constraint,
@@ -12,6 +11,7 @@ from model.compress.constraints.base import (
     kept,
     largest,
 )
+from model.compress.constraints.frozen import FixedMask
 
 
 @constraint("filter_sparsity")
@@ -27,7 +27,7 @@ class FilterSparsity(Composable):
     keep : int or float
         Rows that stay: a count (int), or a fraction of the rows (float, 0 to 1, rounded half up).
 
-    Raises BadInput if ``keep`` is out of range or more than there are.
+    Raises BadInput if ``keep`` is out of range, leaves nothing, or is more than there are.
     """
 
     def __init__(self, keep: int | float) -> None:
