@@ -11,7 +11,25 @@ for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 from model.compress.admm import ADMMOptions, admm  # noqa: E402
+from model.compress.constrained import ConstrainedOptions, constrained  # noqa: E402
+from model.compress.mismatch import MismatchOptions  # noqa: E402
+from model.compress.one_step import OneStepOptions, one_step  # noqa: E402
 from model.compress.quantizers import FormatOptions  # noqa: E402
-from model.compress.training import TrainOptions, accuracy, fit  # noqa: E402
+from model.compress.realise import QuantizedTraining  # noqa: E402
+from model.compress.training import TrainOptions, accuracy, accuracy_under, fit  # noqa: E402
 
-__all__ = ["ADMMOptions", "FormatOptions", "TrainOptions", "accuracy", "admm", "fit"]
+__all__ = [
+    "ADMMOptions",
+    "ConstrainedOptions",
+    "FormatOptions",
+    "MismatchOptions",
+    "OneStepOptions",
+    "QuantizedTraining",
+    "TrainOptions",
+    "accuracy",
+    "accuracy_under",
+    "admm",
+    "constrained",
+    "fit",
+    "one_step",
+]

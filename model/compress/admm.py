@@ -7,11 +7,22 @@ and one for the levels,
 
 where every few epochs ``Z = project_structure(W + U)``, ``U += W - Z`` and likewise for Y and V,
 and rho grows. Then W is projected, its structure is frozen, and it is retrained with all weights
-and activations quantized. Sources: S. Boyd et al., Distributed Optimization and Statistical
-Learning via ADMM, 2011; for networks, the SOT-MRAM engine of arXiv 1912.05416.
+and activations quantized (masked mapping and retraining). Y is a point on the levels alone, except
+where it must be one that also has the structure: for levels without a zero, which would push
+removed weights away from 0, and for circulant blocks, whose numbers are on the levels.
+
+Convergence is proven for convex problems only, so the iteration is watched. The primal residual of
+a pair is |W - Z| before Z's update, relative to the norm that W had at the start (W's own norm
+would grow along and hide it). If it is not finite, or stays above ``DIVERGED`` times its smallest
+value so far (and above ``SMALL``) for ``PATIENCE`` updates in a row, the training ends and names
+the update and the layer.
+
+Sources: S. Boyd et al., Distributed Optimization and Statistical Learning via ADMM, 2011; for
+networks, the SOT-MRAM engine of arXiv 1912.05416.
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,15 +30,24 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.compress.constraints import Constraint, Levels
+from model.compress.constraints import (
+    Compose,
+    Constraint,
+    circulant_of,
+    levels_of,
+    structure_of,
+)
 from model.compress.quantizers import FormatOptions
+from model.compress.realise import QuantizedTraining, retrain, structures_of
 from model.compress.solver import check_layers, solver
-from model.compress.tracing import insert_quantizers
-from model.compress.training import TrainOptions, device, fit, real_samples
+from model.compress.training import TrainOptions, device, fit
 from model.data import Dataset
+from model.ir.errors import BadInput
 from model.options import Options
 
-CALIBRATION_FRAMES = 2048
+DIVERGED = 3.0
+SMALL = 0.02
+PATIENCE = 3
 
 
 class ADMMOptions(Options):
@@ -37,7 +57,7 @@ class ADMMOptions(Options):
     ----------
     train : TrainOptions
         The training under the penalty.
-    retrain : TrainOptions
+    retrain : QuantizedTraining
         The training with frozen structure and quantized numbers.
     rho, growth : float
         The penalty's weight at the start, and its factor at each update of Z, U, Y and V.
@@ -46,7 +66,7 @@ class ADMMOptions(Options):
     """
 
     train: TrainOptions = TrainOptions(epochs=12)
-    retrain: TrainOptions = TrainOptions(epochs=12)
+    retrain: QuantizedTraining = QuantizedTraining(epochs=12)
     rho: float = Field(default=1e-3, gt=0)
     growth: float = Field(default=1.3, ge=1)
     interval: int = Field(default=3, ge=1)
@@ -69,6 +89,9 @@ class Pull:
         self.targets = [constraint.project(w.detach()).clone() for _, w, constraint in pairs]
         self.duals = [torch.zeros_like(w, requires_grad=False) for _, w, _ in pairs]
         self.rho = torch.tensor(options.rho, dtype=torch.float64)
+        self.norms = [float(w.detach().double().norm()) or 1.0 for _, w, _ in pairs]
+        self.best = torch.full((len(pairs),), torch.inf, dtype=torch.float64)
+        self.bad = torch.zeros(len(pairs), dtype=torch.int64)
 
     def penalty(self) -> Tensor:
         rho = float(self.rho)
@@ -80,14 +103,33 @@ class Pull:
 
     @torch.no_grad()
     def after_epoch(self, done: int) -> None:
+        """Update every pair; raises BadInput if one of them diverges."""
         if done % self.options.interval:
             return
+        self._watch(done)
         for (_, w, constraint), target, dual in zip(
             self.pairs, self.targets, self.duals, strict=True
         ):
             target.copy_(constraint.project(w + dual))
             dual.add_(w - target)
         self.rho.mul_(self.options.growth)
+
+    def _watch(self, done: int) -> None:
+        """Note the residuals; raise BadInput for the first pair that diverges."""
+        for n, ((name, w, _), target) in enumerate(zip(self.pairs, self.targets, strict=True)):
+            residual = float((w - target).double().norm()) / self.norms[n]
+            best = float(self.best[n])
+            self.bad[n] = self.bad[n] + 1 if residual > max(DIVERGED * best, SMALL) else 0
+            if math.isfinite(residual) and int(self.bad[n]) < PATIENCE:
+                self.best[n] = min(best, residual)
+                continue
+            layer, part = name.rsplit(".", 1)
+            raise BadInput(
+                f"admm, update {done // self.options.interval} (epoch {done}), layer {layer}",
+                f"a residual of {residual:.3g} to its {part}, which was {best:.3g} at best",
+                "a residual that falls",
+                "lower the learning rate, rho or growth",
+            )
 
     @torch.no_grad()
     def distance(self) -> float:
@@ -97,7 +139,7 @@ class Pull:
         return float((torch.stack(gaps).sum() / torch.stack(norms).sum()).sqrt())
 
     def state(self) -> dict[str, Tensor]:
-        named = {"rho": self.rho}
+        named = {"rho": self.rho, "best": self.best, "bad": self.bad}
         for (name, _, _), target, dual in zip(self.pairs, self.targets, self.duals, strict=True):
             named |= {f"{name}.target": target, f"{name}.dual": dual}
         return named
@@ -123,7 +165,7 @@ def admm(
     data : Dataset
         Training samples train, validation samples are shown.
     layers : mapping of str to Constraint
-        Layer name to the structure of its weight.
+        Layer name to the structure of its weight, its levels, or both.
     formats : FormatOptions
         Bits of input, weights and activations.
     options : ADMMOptions
@@ -139,10 +181,11 @@ def admm(
     facts = (dict(sorted((k, repr(v)) for k, v in layers.items())), formats, options)
     pulled = copy.deepcopy(module).to(device())
     weights = check_layers(pulled, layers)
+    structures = structures_of(layers)
     pull = Pull(
-        [(f"{name}.structure", weights[name], layers[name]) for name in layers]
+        [(f"{name}.structure", weights[name], rule) for name, rule in structures.items()]
         + [
-            (f"{name}.levels", weight, Levels(formats.weight_bits, formats.weights_per))
+            (f"{name}.levels", weight, _levels(weight, layers.get(name), formats))
             for name, weight in weights.items()
         ],
         options,
@@ -171,39 +214,11 @@ def admm(
     )
 
 
-def retrain(
-    module: nn.Module,
-    data: Dataset,
-    layers: Mapping[str, Constraint],
-    formats: FormatOptions,
-    options: TrainOptions,
-    *,
-    teacher: nn.Module | None,
-    seed: int,
-    folder: Path | None,
-    facts: object = None,
-) -> nn.Module:
-    """Project the weights of ``module`` in place, freeze their structure, quantize, train.
-
-    The last step of every solver; arguments as for :func:`admm`.
-    """
-    module.cpu()
-    frozen: dict[str, Constraint] = {}
-    for name, weight in check_layers(module, layers).items():
-        if name in layers:
-            with torch.no_grad():
-                frozen[name] = layers[name].freeze(weight)
-                weight.copy_(layers[name].project(weight))
-    quantized = insert_quantizers(
-        module, real_samples(data.train, CALIBRATION_FRAMES), formats, frozen
-    )
-    return fit(
-        quantized,
-        data,
-        options,
-        seed=seed,
-        title="retrain",
-        folder=None if folder is None else folder / "retrain",
-        teacher=teacher,
-        facts=facts,
-    )
+def _levels(weight: Tensor, rule: Constraint | None, formats: FormatOptions) -> Constraint:
+    """What the level pair of a layer is drawn to."""
+    levels = (levels_of(rule) if rule is not None else None) or formats.levels()
+    structure = structure_of(rule) if rule is not None else None
+    if structure is None:
+        return levels
+    circulant = circulant_of(structure.freeze(weight.detach())) is not None
+    return Compose(structure, levels) if circulant or not levels.has_zero else levels

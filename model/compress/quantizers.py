@@ -13,7 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from model.compress.constraints import Constraint, Levels
+from model.compress.constraints import Binary, Constraint, Levels, LevelSet, mask_of
+from model.compress.mismatch import MismatchOptions, drawn_weights
 from model.ir.errors import BadInput
 from model.ir.numerics import IntRange, UniformFormat
 from model.options import Options
@@ -29,7 +30,8 @@ class FormatOptions(Options):
     input_bits, activation_bits : int
         Bits of the network's input and of the activations between layers, 1 to 16.
     weight_bits : int
-        Bits of a weight, 2 to 8.
+        Bits of a weight, 1 to 16: evenly spaced levels with zero, or -1 and 1 for a single bit. A
+        layer whose own constraint names levels has those instead.
     weights_per : str
         ``"tensor"``: one scale for the weights of a layer; ``"channel"``: one a row.
     multiplier_bits : int
@@ -37,10 +39,16 @@ class FormatOptions(Options):
     """
 
     input_bits: int = Field(default=8, ge=1, le=16)
-    weight_bits: int = Field(default=8, ge=2, le=8)
+    weight_bits: int = Field(default=8, ge=1, le=16)
     activation_bits: int = Field(default=8, ge=1, le=16)
     weights_per: Literal["tensor", "channel"] = "tensor"
     multiplier_bits: int = Field(default=8, ge=2, le=16)
+
+    def levels(self) -> LevelSet:
+        """The levels of weights whose layer names none."""
+        if self.weight_bits == 1:
+            return Binary(self.weights_per)
+        return Levels(self.weight_bits, self.weights_per)
 
 
 class _Round(torch.autograd.Function):
@@ -53,6 +61,18 @@ class _Round(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
+
+
+class _Nearest(torch.autograd.Function):
+    """The nearest level of a set; its gradient is that of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, levels: LevelSet) -> Tensor:
+        return levels.nearest(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
 
 
 def fake_quantize(x: Tensor, scale: Tensor, span: IntRange) -> Tensor:
@@ -97,11 +117,15 @@ class ActivationQuantizer(nn.Module):
         Whether codes are two's complement.
     scale : float, optional
         A fixed scale, which is then neither fitted nor learned (inputs).
+
+    ``valid``, a bool tensor [sequences, steps], may be set for the first batch: the scale is then
+    fitted to these steps of it alone.
     """
 
     def __init__(self, bits: int, signed: bool, scale: float | None = None) -> None:
         super().__init__()
         self.format = UniformFormat(bits, signed)
+        self.valid: Tensor | None = None
         log = torch.tensor(math.log(scale) if scale is not None else 0.0)
         self.fitted = scale is not None
         if scale is None:
@@ -117,7 +141,8 @@ class ActivationQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.fitted:
             with torch.no_grad():
-                self.log_scale.fill_(math.log(fit_scale(x, self.format.codes)))
+                seen = x if self.valid is None else x[self.valid.to(x.device)]
+                self.log_scale.fill_(math.log(fit_scale(seen, self.format.codes)))
             self.fitted = True
         damp = 1 / math.sqrt(x[0].numel() * max(1, self.format.codes.high))
         return fake_quantize(x, _damped(self.scale, damp), self.format.codes)
@@ -133,41 +158,82 @@ class WeightQuantizer(nn.Module):
     ----------
     weight : float tensor [out, ...]
         The weight at the start, to which the scales are fitted.
-    levels : Levels
-        Bits, and one scale per tensor or per row.
+    levels : LevelSet
+        The levels, with one scale per tensor or per row.
     structure : Constraint, optional
-        A frozen constraint (linear projection) that the weight keeps.
+        A frozen constraint (linear projection) that the weight keeps. What its mask excludes is
+        absent: exactly 0 in ``forward``, whether or not the levels hold a zero, without any cell.
+    mismatch : MismatchOptions, optional
+        Drawn anew in each pass of training; evaluation is without, unless ``disturbed`` asks.
+
+    ``mask`` is the structure's mask (bool, of the weight's shape) or None.
     """
 
-    def __init__(self, weight: Tensor, levels: Levels, structure: Constraint | None = None) -> None:
+    mask: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor,
+        levels: LevelSet,
+        structure: Constraint | None = None,
+        mismatch: MismatchOptions | None = None,
+    ) -> None:
         super().__init__()
         self.levels = levels
         self.structure = structure
+        self.mismatch = mismatch if mismatch is not None and mismatch.any else None
+        self.disturbed: MismatchOptions | None = None
+        mask = None if structure is None else mask_of(structure, weight)
+        whole = mask is None or bool(mask.all())
+        self.register_buffer("mask", None if whole else mask.clone(), persistent=False)
+        present = weight.numel() if self.mask is None else max(1, int(self.mask.sum()))
         with torch.no_grad():
             scale = levels.fit(self._structured(weight)).float()
+        self.damp = 1 / math.sqrt(present / len(scale) * levels.top)
         self.log_scale = nn.Parameter(scale.log())
 
     @property
     def scale(self) -> Tensor:
-        """Real numbers that one code step stands for, float [1] or [rows]."""
+        """Real numbers that one step of the values stands for, float [1] or [rows]."""
         return self.log_scale.exp()
 
     def _structured(self, weight: Tensor) -> Tensor:
         return weight if self.structure is None else self.structure.project(weight)
 
-    def forward(self, weight: Tensor) -> Tensor:
-        weight = self._structured(weight)
+    def _nearest(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """Values of the levels, straight through within their range; absent weights are 0."""
+        scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
         top = self.levels.top
-        damp = 1 / math.sqrt(weight.numel() / len(self.log_scale) * top)
-        scale = _damped(self.scale, damp).reshape(-1, *[1] * (weight.ndim - 1))
-        return fake_quantize(weight, scale, IntRange(-top, top))
+        values = _Nearest.apply((self._structured(weight) / scale).clamp(-top, top), self.levels)
+        return values if self.mask is None else values * self.mask
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scale = _damped(self.scale, self.damp)
+        values = self._nearest(weight, scale)
+        mismatch = self.mismatch if self.training else self.disturbed
+        if mismatch is not None:
+            drawn = drawn_weights(values, self.levels, self.mask, mismatch)
+            values = values + (drawn - values.detach())
+        return values * scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+    @torch.no_grad()
+    def values(self, weight: Tensor) -> Tensor:
+        """The exact integer values, int64, of the underlying weight as ``forward`` uses them.
+
+        Absent weights are 0.
+        """
+        return self._nearest(weight, self.scale).round().long()
 
     def codes(self, weight: Tensor) -> Tensor:
-        """The exact codes, int64, of the underlying weight as ``forward`` uses them."""
-        with torch.no_grad():
-            scale = self.scale.reshape(-1, *[1] * (weight.ndim - 1))
-            ratio = (self._structured(weight) / scale).clamp(-self.levels.top, self.levels.top)
-            return _Round.apply(ratio).long()
+        """The codes of :meth:`values` in the levels' format, int64.
+
+        An absent weight has the code of the smallest level: what does not store it needs none.
+        """
+        values = self.values(weight)
+        if self.mask is not None:
+            least = self.levels.magnitudes[0]
+            values = torch.where(self.mask, values, torch.full_like(values, least))
+        return self.levels.codes_of(values)
 
 
 def _damped(scale: Tensor, factor: float) -> Tensor:

@@ -1,13 +1,22 @@
-"""The graph of a plain module, by torch.fx, with quantizers kept whole."""
+"""The graph of a plain module, by torch.fx, with quantizers kept whole.
 
-from typing import Any
+The rule of quantization: each edge that a layer with weights, an average pool, an addition or a
+module that quantizes itself reads carries the codes of exactly one quantizer. What only moves
+values or chooses among them (:data:`PASSING`) has none of its own.
+"""
+
+import operator
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from model.compress.constraints import Constraint, Levels
+from model.compress.constraints import Constraint, LevelSet
+from model.compress.layers import STRUCTURED
+from model.compress.mismatch import MismatchOptions
 from model.compress.quantizers import (
     ActivationQuantizer,
     FormatOptions,
@@ -16,16 +25,47 @@ from model.compress.quantizers import (
 )
 from model.ir.errors import BadInput
 
-MATRIX = (nn.Linear,)
-PASSING = (nn.Flatten, nn.Dropout, nn.Identity, torch.flatten, "flatten")
+MATRIX = (nn.Linear, nn.Conv2d, *STRUCTURED)
+PASSING = (
+    *(nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, torch.flatten, "flatten"),
+    *(nn.MaxPool2d, functional.max_pool2d, torch.max_pool2d),
+    *(torch.permute, torch.movedim, torch.transpose, "permute", "movedim", "transpose"),
+    "contiguous",
+)
 RELU = (nn.ReLU, torch.relu, functional.relu, "relu")
+AVERAGE = (
+    *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
+    *(torch.mean, "mean"),
+)
+ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+
+@runtime_checkable
+class SelfQuantizing(Protocol):
+    """A module that is one node of the graph and quantizes its inside itself (recurrent ones).
+
+    It reads codes of a quantizer like any matrix layer; its output carries codes of its own.
+    """
+
+    def quantize_self(
+        self,
+        formats: FormatOptions,
+        structures: Mapping[str, Constraint],
+        levels: Mapping[str, LevelSet],
+        mismatch: MismatchOptions | None,
+    ) -> None:
+        """Parametrize the weights and insert quantizers inside.
+
+        ``structures`` and ``levels`` are by the layer's name within the module. The calibration
+        samples pass afterwards, in evaluation mode.
+        """
+        ...
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, ActivationQuantizer) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        whole = isinstance(m, (ActivationQuantizer, SelfQuantizing, *STRUCTURED))
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(module: nn.Module) -> fx.GraphModule:
@@ -59,9 +99,13 @@ def insert_quantizers(
     module: nn.Module,
     samples: Tensor,
     formats: FormatOptions,
-    structures: dict[str, Constraint] | None = None,
+    structures: Mapping[str, Constraint] | None = None,
+    levels: Mapping[str, LevelSet] | None = None,
+    *,
+    lengths: Tensor | None = None,
+    mismatch: MismatchOptions | None = None,
 ) -> fx.GraphModule:
-    """Quantizers on the input, on what every matrix layer reads, and on its weights.
+    """Quantizers on the input, on every edge of the rule above, and on the weights.
 
     Parameters
     ----------
@@ -71,44 +115,109 @@ def insert_quantizers(
         Real samples that give the input its range and the activations their first scales.
     formats : FormatOptions
         Bits.
-    structures : dict of str to Constraint
+    structures : mapping of str to Constraint
         Layer name to the frozen constraint that its weight keeps.
+    levels : mapping of str to LevelSet
+        Layer name to its levels, where they are not those of ``formats``.
+    lengths : int64 tensor [frames], optional
+        Steps of each sequence; what follows them is padding, and does not count for scales.
+    mismatch : MismatchOptions, optional
+        What the weights meet in training.
 
     The input's scale is fixed; all other scales are learned from where the samples put them.
     """
     graph = trace(module)
-    structures = structures or {}
-    levels = Levels(formats.weight_bits, formats.weights_per)
+    structures, levels = structures or {}, levels or {}
     for node in list(graph.graph.nodes):
-        if node.op != "call_module" or kind(graph, node) not in MATRIX:
+        applied = kind(graph, node)
+        reader = graph.get_submodule(node.target) if node.op == "call_module" else None
+        own = isinstance(reader, SelfQuantizing)
+        adds = applied in ADD and len(node.all_input_nodes) == 2
+        if not (own or adds or applied in MATRIX or applied in AVERAGE):
             continue
-        source = _source(graph, node.all_input_nodes[0])
-        if source.op == "placeholder":
-            format, scale = input_format(samples, formats.input_bits)
-            quantizer = ActivationQuantizer(format.bits, format.signed, scale)
-        elif kind(graph, source) is ActivationQuantizer:
-            quantizer = None
-        else:
-            signed = kind(graph, source) not in RELU
-            quantizer = ActivationQuantizer(formats.activation_bits, signed)
-        if quantizer is not None:
-            _insert_after(graph, source, quantizer)
-        layer = graph.get_submodule(node.target)
-        structure = structures.get(node.target)
-        parametrize.register_parametrization(
-            layer, "weight", WeightQuantizer(layer.weight.detach(), levels, structure)
-        )
+        for source in node.all_input_nodes:
+            _quantize(graph, _source(graph, source), samples, formats)
+        if own:
+            prefix = f"{node.target}."
+            reader.quantize_self(
+                formats, _inside(structures, prefix), _inside(levels, prefix), mismatch
+            )
+        elif applied in MATRIX:
+            name = str(node.target)
+            quantize_weight(reader, formats, structures.get(name), levels.get(name), mismatch)
     graph.recompile()
+    _calibrate(graph, samples, lengths)
+    return graph
+
+
+def quantize_weight(
+    layer: nn.Module,
+    formats: FormatOptions,
+    structure: Constraint | None,
+    levels: LevelSet | None,
+    mismatch: MismatchOptions | None,
+) -> None:
+    """Parametrize the weight of a matrix layer by its quantizer."""
+    weight = layer.weight.detach()
+    quantizer = WeightQuantizer(weight, levels or formats.levels(), structure, mismatch)
+    parametrize.register_parametrization(layer, "weight", quantizer)
+
+
+def _quantize(
+    graph: fx.GraphModule, source: fx.Node, samples: Tensor, formats: FormatOptions
+) -> None:
+    """A quantizer after ``source``, unless it carries codes already."""
+    if source.op == "placeholder":
+        format, scale = input_format(samples, formats.input_bits)
+        quantizer = ActivationQuantizer(format.bits, format.signed, scale)
+    elif kind(graph, source) is ActivationQuantizer or _module_at(graph, source, SelfQuantizing):
+        return
+    else:
+        quantizer = ActivationQuantizer(formats.activation_bits, _signed(graph, source))
+    _insert_after(graph, source, quantizer)
+
+
+def _signed(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node's values may be negative, as far as the graph tells."""
+    node = _source(graph, node)
+    applied = kind(graph, node)
+    if applied in RELU:
+        return False
+    if applied is ActivationQuantizer:
+        return graph.get_submodule(node.target).format.signed
+    if applied in AVERAGE or applied in ADD:
+        return any(_signed(graph, source) for source in node.all_input_nodes)
+    return True
+
+
+def _module_at(graph: fx.GraphModule, node: fx.Node, form: type) -> bool:
+    return node.op == "call_module" and isinstance(graph.get_submodule(node.target), form)
+
+
+def _inside(named: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries below a module's name, by their names within it."""
+    return {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
+
+
+@torch.no_grad()
+def _calibrate(graph: fx.GraphModule, samples: Tensor, lengths: Tensor | None) -> None:
+    """One pass in evaluation mode, which fits the scales."""
+    quantizers = [m for m in graph.modules() if isinstance(m, ActivationQuantizer)]
+    if lengths is not None:
+        valid = torch.arange(samples.shape[1])[None, :] < lengths[:, None]
+        for quantizer in quantizers:
+            quantizer.valid = valid
     training = graph.training
     graph.eval()
-    with torch.no_grad():
-        graph(samples)
-    return graph.train(training)
+    graph(samples)
+    graph.train(training)
+    for quantizer in quantizers:
+        quantizer.valid = None
 
 
 def _source(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
     """The node whose values reach this one unchanged."""
-    while kind(graph, node) in PASSING:
+    while kind(graph, node) in PASSING and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return node
 

@@ -3,6 +3,9 @@
 All random numbers of an epoch come from the seed and the epoch's number, and the learning rate from
 the step's number, so a checkpoint after an epoch is the whole state, and a resumed training is
 bit-identical to an uninterrupted one on the same CPU and number of threads.
+
+Sequences are batched by length: a random order is cut into stretches of ``BUCKET`` batches, each is
+sorted by length, and the batches, cut to their longest member, are taken in random order.
 """
 
 import math
@@ -16,13 +19,17 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from model.compress import checkpoint
+from model.compress.mismatch import MismatchOptions
+from model.compress.quantizers import WeightQuantizer
 from model.data import Dataset, Split
 from model.ir.errors import BadInput
 from model.options import Options
 
-EVALUATION_BATCH = 4096
+EVALUATION_BATCH = 1024
+BUCKET = 8
 
 
 class TrainOptions(Options):
@@ -40,13 +47,21 @@ class TrainOptions(Options):
     weight_decay : float
         Applied to matrices only.
     shift : int
-        Augmentation: each image is moved by up to so many pixels along both axes.
+        Augmentation: each image is moved by up to so many pixels along both axes (a random crop of
+        the image padded with zeros).
+    flip : bool
+        Augmentation: each image is mirrored, left to right, half of the times.
     smoothing : float
         Label smoothing.
     distill : float
         Share of the loss that follows the teacher's scores, if there is a teacher.
     temperature : float
         Softens the teacher's scores.
+    clip : float
+        Largest norm of the whole gradient; 0 does not limit it.
+    average : float
+        Share that a running average of the parameters keeps at each step (0.999, say); the result
+        is that average. 0 averages nothing.
     """
 
     epochs: int = Field(ge=1)
@@ -61,6 +76,9 @@ class TrainOptions(Options):
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     distill: float = Field(default=0.0, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
+    flip: bool = False
+    clip: float = Field(default=0.0, ge=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Regularizer(Protocol):
@@ -71,7 +89,7 @@ class Regularizer(Protocol):
         ...
 
     def after_epoch(self, done: int) -> None:
-        """Called when ``done`` epochs are done, before the checkpoint."""
+        """Called when ``done`` epochs are done, before the checkpoint; may end it by BadInput."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -92,31 +110,111 @@ class _Resident:
         self.samples = torch.from_numpy(split.samples.copy()).to(where)
         self.labels = torch.from_numpy(split.labels.copy()).to(where)
         self.scale = split.scale
+        self.lengths = None if split.lengths is None else torch.from_numpy(split.lengths.copy())
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def real(self, index: Tensor | slice) -> Tensor:
-        return self.samples[index].float() * self.scale
+        """Real samples; sequences are cut to the longest of them. ``index`` is on the CPU."""
+        samples = self.samples
+        if self.lengths is not None:
+            samples = samples[:, : int(self.lengths[index].max())]
+        return samples[index].float() * self.scale
+
+    def scores(self, module: nn.Module, x: Tensor, index: Tensor | slice) -> Tensor:
+        """Scores [frames, classes] of a batch; of a sequence, those at its last step."""
+        scores = module(x)
+        if self.lengths is None:
+            return scores
+        last = (self.lengths[index] - 1).to(scores.device)
+        return scores[torch.arange(len(scores), device=scores.device), last]
+
+    def batches(self, size: int) -> list[Tensor]:
+        """Index tensors of the batches of one epoch, from torch's generator."""
+        order = torch.randperm(len(self))
+        if self.lengths is None:
+            batches = list(order.split(size))
+        else:
+            batches = []
+            for stretch in order.split(size * BUCKET):
+                batches += stretch[self.lengths[stretch].argsort(stable=True)].split(size)
+            batches = [batches[n] for n in torch.randperm(len(batches)).tolist()]
+        # a batch of one would break batch normalization
+        return [part for part in batches if len(part) > 1 or len(order) == 1]
 
 
 def real_samples(split: Split, count: int | None = None) -> Tensor:
-    """The first ``count`` samples (all if None) as a network takes them, float32, on the CPU."""
-    part = Split(split.samples[:count], split.labels[:count], split.scale)
-    return _Resident(part, torch.device("cpu")).real(slice(None))
+    """The first ``count`` samples (all if None) as a network takes them, float32, on the CPU.
+
+    Sequences are cut to the longest of them; see :func:`lengths_of` for what is padding.
+    """
+    return _Resident(_first(split, count), torch.device("cpu")).real(slice(None))
+
+
+def lengths_of(split: Split, count: int | None = None) -> Tensor | None:
+    """Steps of the first ``count`` sequences, int64 [frames]; None if they are no sequences."""
+    return None if split.lengths is None else torch.from_numpy(split.lengths[:count].copy())
+
+
+def _first(split: Split, count: int | None) -> Split:
+    lengths = None if split.lengths is None else split.lengths[:count]
+    return Split(split.samples[:count], split.labels[:count], split.scale, lengths)
+
+
+def accuracy(module: nn.Module, split: Split) -> float:
+    """Share of the split's samples whose largest score is the right one.
+
+    A sequence counts by the scores at its last step.
+    """
+    return _accuracy(module, _Resident(split, device()))
 
 
 @torch.no_grad()
-def accuracy(module: nn.Module, split: Split) -> float:
-    """Share of the split's samples whose largest score is the right one."""
-    where = device()
-    module = module.to(where)
+def _accuracy(module: nn.Module, data: _Resident) -> float:
+    module = module.to(data.labels.device)
     training = module.training
     module.eval()
-    data = _Resident(split, where)
+    order = torch.arange(len(data))
+    if data.lengths is not None:
+        order = data.lengths.argsort(stable=True)  # equal lengths together: less padding
     hits = 0
-    for start in range(0, len(split), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        hits += int((module(data.real(part)).argmax(1) == data.labels[part]).sum())
+    with parametrize.cached():  # a weight's quantizer works once, not once a batch
+        for part in order.split(EVALUATION_BATCH):
+            best = data.scores(module, data.real(part), part).argmax(1)
+            hits += int((best == data.labels[part]).sum())
     module.train(training)
-    return hits / len(split)
+    return hits / len(data)
+
+
+def accuracy_under(
+    module: nn.Module, split: Split, mismatch: MismatchOptions, samples: int
+) -> list[float]:
+    """Accuracies of ``samples`` devices, each drawn from ``mismatch`` and its seed.
+
+    ``module`` has weight quantizers. Raises BadInput if it has none.
+    """
+    quantizers = [m for m in module.modules() if isinstance(m, WeightQuantizer)]
+    if not quantizers:
+        raise BadInput(
+            "evaluation under mismatch",
+            "a network without weight quantizers",
+            "a compressed network",
+            "compress it first",
+        )
+    data = _Resident(split, device())
+    found = []
+    try:
+        for quantizer in quantizers:
+            quantizer.disturbed = mismatch
+        for sample in range(samples):
+            with torch.random.fork_rng():
+                torch.manual_seed((mismatch.seed << 20) + sample)
+                found.append(_accuracy(module, data))
+    finally:
+        for quantizer in quantizers:
+            quantizer.disturbed = None
+    return found
 
 
 def fit(
@@ -154,8 +252,9 @@ def fit(
     facts : object
         Whatever else decides the result, with a stable ``repr``: part of the checkpoint's identity.
 
-    Raises BadInput if the checkpoint is damaged or of another training, and if the loss is no
-    longer finite.
+    Raises BadInput if the checkpoint is damaged or of another training, if the loss is no longer
+    finite (naming the epoch, the step and the first layer where that shows), and if the regularizer
+    ends the training; the checkpoint of the last good epoch is then kept.
     """
     where = device()
     module.to(where)
@@ -163,80 +262,156 @@ def fit(
         module, options=options, seed=seed, title=title, data=data.hash, facts=facts
     )
     optimizer = _optimizer(module, options)
-    state = regularizer.state() if regularizer is not None else {}
+    state = dict(regularizer.state()) if regularizer is not None else {}
+    averages = _averages(module, options)
+    state |= {f"average.{name}": tensor for name, tensor in averages.items()}
     start = 0
     found = checkpoint.load(folder, identity) if folder is not None else None
     if found is not None:
         start, tensors = found
         _restore(module, optimizer, state, tensors)
     if start < options.epochs:
-        train = _Resident(data.train, where)
+        train, validation = _Resident(data.train, where), _Resident(data.validation, where)
         if teacher is not None:
             teacher = teacher.to(where).eval()
+        steps = _Steps(module, train, options, optimizer, teacher, regularizer, averages)
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(title, total=options.epochs, completed=start)
             for epoch in range(start, options.epochs):
                 module.train()
-                loss = _epoch(module, train, options, optimizer, seed, epoch, teacher, regularizer)
-                if not math.isfinite(loss):
-                    raise BadInput(
-                        f"{title}, epoch {epoch + 1}",
-                        f"a loss of {loss}",
-                        "a finite loss",
-                        "lower the learning rate",
-                    )
-                if regularizer is not None:
-                    regularizer.after_epoch(epoch + 1)
+                try:
+                    loss = steps.epoch(seed, epoch, title)
+                    if regularizer is not None:
+                        regularizer.after_epoch(epoch + 1)
+                except BadInput as error:
+                    raise _with_checkpoint(error, folder, epoch) from error
                 if folder is not None:
                     checkpoint.save(folder, identity, epoch + 1, _state(module, optimizer, state))
-                share = accuracy(module, data.validation)
+                share = _accuracy(module, validation)
                 text = f"{title}: loss {loss:.4f}, validation {100 * share:.2f} %"
                 progress.update(task, advance=1, description=text)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name in averages:
+                parameter.copy_(averages[name])
     return module.eval()
 
 
-def _epoch(
-    module: nn.Module,
-    train: _Resident,
-    options: TrainOptions,
-    optimizer: torch.optim.Optimizer,
-    seed: int,
-    epoch: int,
-    teacher: nn.Module | None,
-    regularizer: Regularizer | None,
-) -> float:
-    """One pass over the training samples; returns the mean loss."""
-    total = torch.zeros((), device=train.labels.device)
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 20) + epoch)
-        order = torch.randperm(len(train.labels)).to(train.labels.device)
-        batches = [part for part in order.split(options.batch) if len(part) > 1 or len(order) == 1]
-        for step, index in enumerate(batches):
-            rate = _rate(options, epoch + step / len(batches))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            x = train.real(index)
-            if options.shift:
-                x = _shifted(x, options.shift)
-            loss = _loss(module, x, train.labels[index], options, teacher)
-            if regularizer is not None:
-                loss = loss + regularizer.penalty()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-    return float(total) / len(batches)
+def _with_checkpoint(error: BadInput, folder: Path | None, epochs: int) -> BadInput:
+    """The same error, saying where the last good state is."""
+    if folder is None or epochs == 0:
+        return error
+    kept = f"the state after epoch {epochs} is kept in {folder}"
+    return BadInput(error.thing, error.found, error.expected, f"{error.remedy}; {kept}")
+
+
+def _averages(module: nn.Module, options: TrainOptions) -> dict[str, Tensor]:
+    """Running averages of the parameters, by name, at their start."""
+    if not options.average:
+        return {}
+    trained = ((n, p) for n, p in module.named_parameters() if p.requires_grad)
+    return {name: parameter.detach().clone() for name, parameter in trained}
+
+
+class _Steps:
+    """The steps of a training."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        train: _Resident,
+        options: TrainOptions,
+        optimizer: torch.optim.Optimizer,
+        teacher: nn.Module | None,
+        regularizer: Regularizer | None,
+        averages: dict[str, Tensor],
+    ) -> None:
+        self.module = module
+        self.train = train
+        self.options = options
+        self.optimizer = optimizer
+        self.teacher = teacher
+        self.regularizer = regularizer
+        named = dict(module.named_parameters())
+        self.parameters = [p for p in named.values() if p.requires_grad]
+        self.averaged = [named[name] for name in averages]
+        self.averages = list(averages.values())
+
+    def epoch(self, seed: int, epoch: int, title: str) -> float:
+        """One pass over the training samples; returns the mean loss."""
+        total = torch.zeros((), device=self.train.labels.device)
+        with torch.random.fork_rng():
+            torch.manual_seed((seed << 20) + epoch)
+            batches = self.train.batches(self.options.batch)
+            for step, index in enumerate(batches):
+                rate = _rate(self.options, epoch + step / len(batches))
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                total += self._step(index, f"{title}, epoch {epoch + 1}, step {step + 1}")
+        self._check(f"{title}, epoch {epoch + 1}, step {len(batches)}")
+        return float(total) / len(batches)
+
+    def _step(self, index: Tensor, place: str) -> Tensor:
+        """One step on a batch; returns the loss."""
+        x = self.train.real(index)
+        if self.options.shift:
+            x = _shifted(x, self.options.shift)
+        if self.options.flip:
+            x = _flipped(x)
+        loss = _loss(self.module, self.train, x, index, self.options, self.teacher)
+        if self.regularizer is not None:
+            loss = loss + self.regularizer.penalty()
+        self.optimizer.zero_grad()
+        loss.backward()
+        if not math.isfinite(float(loss.detach())):
+            raise self._not_finite(place, f"a loss of {float(loss.detach())}")
+        if self.options.clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
+        self.optimizer.step()
+        if self.averages:
+            torch._foreach_lerp_(
+                self.averages, [p.detach() for p in self.averaged], 1 - self.options.average
+            )
+        return loss.detach()
+
+    def _check(self, place: str) -> None:
+        """Raise BadInput if a parameter is not finite: no such state becomes a checkpoint."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+            raise self._not_finite(place, "parameters that are not finite")
+
+    def _not_finite(self, place: str, found: str) -> BadInput:
+        parts = (("", lambda p: p), ("the gradient of ", lambda p: p.grad))
+        for prefix, part in parts:
+            for name, parameter in self.module.named_parameters():
+                tensor = part(parameter)
+                if tensor is not None and not torch.isfinite(tensor).all():
+                    plain = name.replace("parametrizations.", "").replace(".original", "")
+                    return BadInput(
+                        place,
+                        f"{found}; the first that is not finite: {prefix}{plain}",
+                        "finite numbers",
+                        "lower the learning rate, or limit the gradient (clip)",
+                    )
+        return BadInput(
+            place, found, "finite numbers", "lower the learning rate, or look at the samples"
+        )
 
 
 def _loss(
-    module: nn.Module, x: Tensor, labels: Tensor, options: TrainOptions, teacher: nn.Module | None
+    module: nn.Module,
+    train: _Resident,
+    x: Tensor,
+    index: Tensor,
+    options: TrainOptions,
+    teacher: nn.Module | None,
 ) -> Tensor:
-    scores = module(x)
+    scores = train.scores(module, x, index)
+    labels = train.labels[index]
     loss = functional.cross_entropy(scores, labels, label_smoothing=options.smoothing)
     if teacher is None or not options.distill:
         return loss
     with torch.no_grad():
-        target = (teacher(x) / options.temperature).softmax(1)
+        target = (train.scores(teacher, x, index) / options.temperature).softmax(1)
     soft = functional.cross_entropy(scores / options.temperature, target)
     return (1 - options.distill) * loss + options.distill * options.temperature**2 * soft
 
@@ -251,13 +426,7 @@ def _rate(options: TrainOptions, epoch: float) -> float:
 
 def _shifted(x: Tensor, most: int) -> Tensor:
     """Images [frames, rows, columns, channels] moved by up to ``most`` pixels each; zeros enter."""
-    if x.ndim != 4:
-        raise BadInput(
-            "shift",
-            f"samples of {x.ndim - 1} axes",
-            "images [rows, columns, channels]",
-            "set shift to 0",
-        )
+    _check_images(x, "shift", "set shift to 0")
     frames, rows, columns, _ = x.shape
     padded = functional.pad(x, (0, 0, most, most, most, most))
     offset = torch.randint(0, 2 * most + 1, (2, frames, 1)).to(x.device)
@@ -265,6 +434,20 @@ def _shifted(x: Tensor, most: int) -> Tensor:
     column = offset[1] + torch.arange(columns, device=x.device)
     frame = torch.arange(frames, device=x.device)
     return padded[frame[:, None, None], row[:, :, None], column[:, None, :]]
+
+
+def _flipped(x: Tensor) -> Tensor:
+    """Images [frames, rows, columns, channels], each mirrored left to right or left alone."""
+    _check_images(x, "flip", "set flip to false")
+    mirrored = torch.rand(len(x)).to(x.device) < 0.5
+    return torch.where(mirrored[:, None, None, None], x.flip(2), x)
+
+
+def _check_images(x: Tensor, option: str, remedy: str) -> None:
+    if x.ndim != 4:
+        raise BadInput(
+            option, f"samples of {x.ndim - 1} axes", "images [rows, columns, channels]", remedy
+        )
 
 
 def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:

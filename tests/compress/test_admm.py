@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.compress import ADMMOptions, FormatOptions, TrainOptions, admm, solver
+from model.compress import ADMMOptions, FormatOptions, QuantizedTraining, TrainOptions, admm, solver
 from model.compress.admm import Pull
 from model.compress.constraints import ColumnSparsity, FilterSparsity, Levels
 from model.compress.training import accuracy, fit
@@ -17,7 +17,7 @@ LAYERS = {"1": ColumnSparsity(5) & FilterSparsity(4), "5": FilterSparsity(3)}
 FORMATS = FormatOptions(input_bits=4, weight_bits=4, activation_bits=4)
 OPTIONS = ADMMOptions(
     train=TrainOptions(epochs=4, batch=16, learning_rate=5e-3),
-    retrain=TrainOptions(epochs=4, batch=16, learning_rate=5e-3),
+    retrain=QuantizedTraining(epochs=4, batch=16, learning_rate=5e-3),
     rho=0.05,
     interval=2,
 )

@@ -1,12 +1,25 @@
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from model.compress import checkpoint
-from model.compress.training import TrainOptions, _shifted, accuracy, fit, real_samples
+from model.compress.training import (
+    TrainOptions,
+    _flipped,
+    _Resident,
+    _shifted,
+    accuracy,
+    fit,
+    lengths_of,
+    real_samples,
+)
+from model.data import Dataset, Split
 from model.ir.errors import BadInput
 from tests.compress import tiny
 
@@ -41,7 +54,15 @@ def test_resumed_equals_uninterrupted(
 ) -> None:
     data = tiny.dataset()
     options = TrainOptions(
-        epochs=4, batch=10, optimizer=optimizer, learning_rate=1e-2, shift=1, weight_decay=0.1
+        epochs=4,
+        batch=10,
+        optimizer=optimizer,
+        learning_rate=1e-2,
+        shift=1,
+        flip=True,
+        clip=1.0,
+        average=0.9,
+        weight_decay=0.1,
     )
     whole = fit(tiny.network(dropout=0.3), data, options, seed=5)
     with monkeypatch.context() as patch:
@@ -58,7 +79,7 @@ def test_finished_training_is_read_and_not_repeated(
 ) -> None:
     options = TrainOptions(epochs=2)
     first = fit(tiny.network(), tiny.dataset(), options, seed=0, folder=tmp_path)
-    monkeypatch.setattr("model.compress.training._epoch", None)
+    monkeypatch.setattr("model.compress.training._Steps.epoch", None)
     assert_same(first, fit(tiny.network(1), tiny.dataset(), options, seed=0, folder=tmp_path))
 
 
@@ -140,10 +161,156 @@ def test_checkpoint_is_data_only(tmp_path: Path) -> None:
     assert record["file"].endswith(".safetensors")
 
 
-def test_diverging_loss_is_refused() -> None:
+def test_diverging_loss_names_epoch_step_and_layer() -> None:
     options = TrainOptions(epochs=3, optimizer="sgd", learning_rate=1e30)
-    with pytest.raises(BadInput, match="lower the learning rate"):
-        fit(tiny.network(), tiny.dataset(), options, seed=0)
+    with pytest.raises(BadInput, match="lower the learning rate") as caught:
+        fit(tiny.network(), tiny.dataset(), options, seed=0, title="float")
+    assert caught.value.thing.startswith("float, epoch ")
+    assert ", step " in caught.value.thing
+    assert re.search(
+        r"first that is not finite: (the gradient of )?\d\.(weight|bias)", str(caught.value)
+    )
+
+
+def test_last_good_checkpoint_is_kept_and_named(tmp_path: Path) -> None:
+    class Poison:
+        """Makes the loss NaN in the third epoch."""
+
+        done = 0
+
+        def penalty(self) -> torch.Tensor:
+            return torch.tensor(float("nan") if self.done == 2 else 0.0)
+
+        def after_epoch(self, done: int) -> None:
+            self.done = done
+
+        def state(self) -> dict:
+            return {}
+
+    options = TrainOptions(epochs=5, batch=32)
+    with pytest.raises(BadInput) as caught:
+        fit(
+            tiny.network(),
+            tiny.dataset(),
+            options,
+            seed=0,
+            title="float",
+            folder=tmp_path,
+            regularizer=Poison(),
+        )
+    assert caught.value.thing == "float, epoch 3, step 1"
+    assert f"the state after epoch 2 is kept in {tmp_path}" in caught.value.remedy
+    assert json.loads((tmp_path / checkpoint.NAME).read_text())["epoch"] == 2
+
+
+def test_state_that_is_not_finite_is_never_kept(tmp_path: Path) -> None:
+    """One step an epoch: the loss is still finite when the parameters are not."""
+    options = TrainOptions(epochs=2, batch=96, optimizer="sgd", learning_rate=1e38)
+    with pytest.raises(BadInput):
+        fit(tiny.network(), tiny.dataset(), options, seed=0, folder=tmp_path)
+    for path in tmp_path.glob("*.safetensors"):
+        for tensor in safetensors.torch.load_file(path).values():
+            assert torch.isfinite(tensor).all()
+
+
+def test_average_is_that_of_the_steps() -> None:
+    """Against an average taken outside, by a regularizer, with one step an epoch."""
+    net = tiny.network()
+    seen = []
+
+    class Watch:
+        def penalty(self) -> torch.Tensor:
+            return torch.zeros(())
+
+        def after_epoch(self, done: int) -> None:
+            seen.append(net[1].weight.detach().clone())
+
+        def state(self) -> dict:
+            return {}
+
+    expected = net[1].weight.detach().clone()
+    options = TrainOptions(epochs=4, batch=96, learning_rate=1e-2, average=0.7)
+    fit(net, tiny.dataset(), options, seed=0, regularizer=Watch())
+    for weight in seen:
+        expected = 0.7 * expected + 0.3 * weight
+    torch.testing.assert_close(net[1].weight.detach(), expected)
+
+
+def test_clipped_steps_are_short() -> None:
+    net = tiny.network()
+    before = net[5].weight.detach().clone()
+    options = TrainOptions(
+        epochs=1, batch=96, optimizer="sgd", momentum=0.0, learning_rate=1.0, clip=1e-3
+    )
+    fit(net, tiny.dataset(), options, seed=0)
+    assert 0 < float((net[5].weight.detach() - before).norm()) <= 1.01e-3
+
+
+class LastStep(nn.Module):
+    """Running sums of features, then a linear layer: scores [frames, steps, 2]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(3, 2)
+        self.steps: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps.append(x.shape[1])
+        return self.fc(x.cumsum(1))
+
+
+def sequences(filler: float = 0.0) -> Dataset:
+    """40 sequences of 1 to 12 steps; what follows a sequence is ``filler``."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 13, 40)
+    samples = rng.normal(size=(40, 12, 3)).astype(np.float32)
+    samples[np.arange(12) >= lengths[:, None]] = filler
+    sums = np.stack([x[:n].sum(0) for x, n in zip(samples, lengths, strict=True)])
+    split = Split(samples, (sums[:, 0] > sums[:, 1]).astype(np.int64), 1.0, lengths)
+    return Dataset("sequences", split, split, lambda: split, 2, "sequences")
+
+
+def test_sequences_count_by_their_last_step_alone() -> None:
+    options = TrainOptions(epochs=30, batch=8, learning_rate=3e-2)
+    nets = [fit(LastStep(), sequences(filler), options, seed=1) for filler in (0.0, 100.0)]
+    assert_same(*nets)
+    assert accuracy(nets[0], sequences().validation) > 0.9
+
+
+def test_sequences_are_batched_by_length_and_cut() -> None:
+    data = _Resident(sequences().train, torch.device("cpu"))
+    torch.manual_seed(0)
+    batches = data.batches(8)
+    assert sorted(torch.cat(batches).tolist()) == list(range(40))
+    spans = [data.lengths[index] for index in batches]
+    assert sum(int(span.max()) * len(span) for span in spans) < 1.25 * int(data.lengths.sum())
+    assert data.real(batches[0]).shape[1] == int(spans[0].max())
+    torch.manual_seed(0)
+    assert all(torch.equal(a, b) for a, b in zip(batches, data.batches(8), strict=True))
+    assert not torch.equal(torch.cat(batches), torch.cat(data.batches(8)))
+
+
+def test_first_sequences_are_cut_to_their_longest() -> None:
+    split = sequences().train
+    lengths = lengths_of(split, 3)
+    assert lengths.tolist() == split.lengths[:3].tolist()
+    assert real_samples(split, 3).shape == (3, int(lengths.max()), 3)
+    assert lengths_of(tiny.dataset().train) is None
+
+
+def test_flip_mirrors_about_half_of_the_images() -> None:
+    torch.manual_seed(0)
+    x = torch.arange(6.0).reshape(1, 2, 3, 1).expand(1000, 2, 3, 1)
+    mirrored = _flipped(x)[:, 0, 0, 0] == 2
+    assert 430 < int(mirrored.sum()) < 570
+    allowed = {tuple(x[0].flatten().tolist()), tuple(x[0].flip(1).flatten().tolist())}
+    assert {tuple(image.flatten().tolist()) for image in _flipped(x)} == allowed
+
+
+def test_flip_needs_images() -> None:
+    with pytest.raises(BadInput, match="set flip to false"):
+        _flipped(torch.zeros(2, 5))
 
 
 def test_teacher_is_followed() -> None:

@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from model.compress.constraints import Constraint
-from model.compress.constraints.base import circulant_of, grid_of, mask_of
+from model.compress.constraints import Constraint, circulant_of, grid_of, mask_of
 from model.compress.layers.block_sparse import BlockSparseLinear
 from model.compress.layers.circulant import CirculantConv2d, CirculantLinear
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.compress.constraints.circulant import defining_vectors, expand_vectors
 from model.ir.errors import BadInput
 
 MATRIX_TRANSFORM = 64
@@ -96,12 +97,6 @@ def _check(k: int) -> None:
         raise BadInput("k of a circulant layer", repr(k), "an integer of at least 1", "correct it")
 
 
-def _wrapped(k: int, device: torch.device) -> Tensor:
-    """(i - j) mod k, int64 [k, k]."""
-    index = torch.arange(k, device=device)
-    return (index[:, None] - index[None, :]) % k
-
-
 class CirculantLinear(nn.Module):
     """Linear layer of circulant blocks; features are padded to whole blocks inside.
 
@@ -154,16 +149,15 @@ class CirculantLinear(nn.Module):
 
     def expanded(self) -> Tensor:
         """The weight as a matrix [out_features, in_features]."""
-        p, q = self.weight.shape[:2]
-        blocks = self.weight[..., _wrapped(self.k, self.weight.device)]  # [p, q, i, j]
-        matrix = blocks.transpose(1, 2).reshape(p * self.k, q * self.k)
-        return matrix[: self.out_features, : self.in_features]
+        return expand_vectors(
+            self.weight, self.weight.new_empty(self.out_features, self.in_features)
+        )
 
     @classmethod
     def of(cls, layer: nn.Linear, k: int) -> "CirculantLinear":
         """The layer whose blocks are nearest to those of a plain one."""
         new = cls(layer.in_features, layer.out_features, k, layer.bias is not None)
-        return _filled(new, layer, mean_diagonals(layer.weight.detach(), k))
+        return _filled(new, layer)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, k={self.k}, bias={self.bias is not None}"
@@ -259,11 +253,8 @@ class CirculantConv2d(nn.Module):
 
     def expanded(self) -> Tensor:
         """The weight as of ``nn.Conv2d``, [out_channels, in_channels, rows, columns]."""
-        k, p, q = self.k, len(self.weight), blocks_of(self.in_channels, self.k)
-        blocks = self.weight[..., _wrapped(k, self.weight.device)]
-        blocks = blocks.reshape(p, *self.kernel_size, q, k, k)
-        kernel = blocks.permute(0, 4, 3, 5, 1, 2).reshape(p * k, q * k, *self.kernel_size)
-        return kernel[: self.out_channels, : self.in_channels]
+        shape = self.out_channels, self.in_channels, *self.kernel_size
+        return expand_vectors(self.weight, self.weight.new_empty(shape))
 
     @classmethod
     def of(cls, layer: nn.Conv2d, k: int) -> "CirculantConv2d":
@@ -287,9 +278,7 @@ class CirculantConv2d(nn.Module):
             layer.padding,
             layer.bias is not None,
         )
-        positions = layer.weight.detach().permute(2, 3, 0, 1)  # [rows, columns, out, in]
-        means = mean_diagonals(positions, k)  # [rows, columns, p, q, k]
-        return _filled(new, layer, means.permute(2, 0, 1, 3, 4).reshape(new.weight.shape))
+        return _filled(new, layer)
 
     def extra_repr(self) -> str:
         return (
@@ -298,28 +287,11 @@ class CirculantConv2d(nn.Module):
         )
 
 
-def mean_diagonals(matrices: Tensor, k: int) -> Tensor:
-    """Means [..., p, q, k] over the wrapped diagonals of the blocks of matrices [..., rows, columns].
-
-    Only elements of the matrix count, not those of its padding; a diagonal without any is 0. These
-    means define the nearest block-circulant matrix.
-    """
-    rows, columns = matrices.shape[-2:]
-    p, q = blocks_of(rows, k), blocks_of(columns, k)
-    pad = (0, q * k - columns, 0, p * k - rows)
-    both = torch.stack([matrices, torch.ones_like(matrices)])
-    blocks = functional.pad(both, pad).unflatten(-1, (q, k)).unflatten(-3, (p, k))
-    blocks = blocks.movedim(-2, -3)  # [2, ..., p, q, k, k]
-    index = torch.arange(k, device=matrices.device)
-    row = (index[:, None] + index[None, :]) % k  # of diagonal d in column j
-    sums = blocks[..., row, index[None, :].expand(k, k)].sum(-1)
-    return sums[0] / sums[1].clamp_min(1)
-
-
-def _filled(new: nn.Module, layer: nn.Module, weight: Tensor) -> nn.Module:
+def _filled(new: nn.Module, layer: nn.Module) -> nn.Module:
+    """``new`` with the weight nearest to a plain layer's, and the rest of its state."""
     new = new.to(layer.weight.device, layer.weight.dtype).train(layer.training)
     with torch.no_grad():
-        new.weight.copy_(weight)
+        new.weight.copy_(defining_vectors(layer.weight, new.k))
         if layer.bias is not None:
             new.bias.copy_(layer.bias)
     return new

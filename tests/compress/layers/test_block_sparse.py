@@ -14,7 +14,9 @@ def random_columns(rows: int, columns: int, kept: int) -> torch.Tensor:
 
 
 @given(st.integers(1, 11), st.integers(1, 11), st.integers(1, 4), st.integers(1, 4), st.data())
-def test_equals_its_expanded_matrix(into: int, out: int, r: int, c: int, data: st.DataObject) -> None:
+def test_equals_its_expanded_matrix(
+    into: int, out: int, r: int, c: int, data: st.DataObject
+) -> None:
     torch.manual_seed(0)
     kept = data.draw(st.integers(1, -(-into // c)))
     columns = random_columns(-(-out // r), -(-into // c), kept)

@@ -9,7 +9,6 @@ from model.compress.layers.circulant import (
     CirculantConv2d,
     CirculantLinear,
     analyse,
-    mean_diagonals,
     synthesise,
 )
 from model.ir.errors import BadInput
@@ -120,10 +119,6 @@ def test_circulant_weights_survive_the_change_of_form() -> None:
     torch.testing.assert_close(found.expanded(), plain.weight)
     x = torch.randn(2, 6, 4, 4)
     torch.testing.assert_close(found(x), plain(x), rtol=1e-4, atol=1e-5)
-
-
-def test_diagonals_without_elements_are_zero() -> None:
-    assert mean_diagonals(torch.ones(1, 1), 3).tolist() == [[[1, 0, 0]]]
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.0, True])
