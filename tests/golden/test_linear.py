@@ -25,7 +25,11 @@ from tests.strategies import linear_nodes, plain_formats, scales
 def linear_networks(draw: st.DrawFn) -> Network:
     """One fully connected layer on a random input."""
     entry = InputSpec("x", (draw(st.integers(1, 24)),), draw(plain_formats), draw(scales))
-    return Network("net", entry, (draw(linear_nodes("fc", "x", entry.shape[0], entry.format)),))
+    return Network(
+        "net",
+        entry,
+        (draw(linear_nodes("fc", "x", entry.shape[0], entry.format, any_storage=True)),),
+    )
 
 
 def frames_of(network: Network, seed: int, count: int = 6) -> np.ndarray:

@@ -22,7 +22,7 @@ from model.ir.numerics import BipolarFormat, CodebookFormat, FixedPointFormat, U
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
 from tests.examples import example_network
-from tests.strategies import networks
+from tests.strategies import image_networks, networks
 
 JSON, TENSORS = FILES
 
@@ -44,8 +44,8 @@ def refusal(folder: Path) -> BadInput:
 # --- the round trip ---------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
-@given(networks())
+@settings(max_examples=60)
+@given(networks() | image_networks())
 def test_a_round_trip_keeps_everything(tmp_path_factory: Any, network: Network) -> None:
     folder = tmp_path_factory.mktemp("round_trip") / "net"
     network.save(folder)
