@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -65,7 +65,8 @@ class Forced(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, network: Network, codes: Tensor) -> None:
         super().__init__(copy.deepcopy(module).double())
         self.network = network
-        self.edges = golden.trace(network, codes)
+        edges = golden.trace(network, codes)
+        self.edges = {name: tensor.double() for name, tensor in edges.items()}
         self.left = [network.input.name]
         for node in network.nodes:
             if isinstance(node.spec, MaxPoolSpec):  # its quantizer stands behind it
@@ -98,7 +99,7 @@ class Forced(fx.Interpreter):
         return (codes if last else codes.permute(0, 3, 1, 2)) * self.network.input.scale
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None, phases=[Phase.generate])
 @given(
     st.sampled_from(sorted(NETS)),
     st.integers(0, 99),
@@ -279,7 +280,7 @@ def test_max_pool_of_a_negative_gain_equals_the_pool_of_real_numbers() -> None:
     outputs = golden.run(network, golden.quantize(network.input, x.movedim(1, -1).numpy()))
     with torch.no_grad():
         real = net(x).double()
-    assert torch.allclose(outputs * network.output.scale, real, atol=0.02)
+    assert torch.allclose(outputs.double() * network.output.scale, real, atol=0.02)
 
 
 def chain(*layers: nn.Module) -> nn.Sequential:
@@ -321,7 +322,7 @@ class Function(nn.Module):
         (Function(lambda m, x: (m.conv(x) + 1).mean((2, 3))), "add", "a constant"),
         (Function(lambda m, x: torch.add(m.conv(x), x, alpha=2).flatten(1)), "add", "factor"),
         (Function(lambda m, x: (m.conv(x) + m.other(x)).mean((2, 3))), "add", "(4, 8, 8)"),
-        (Function(lambda m, x: m.conv(x).mean((1, 2))), "mean", "the axes (1, 2)"),
+        (Function(lambda m, x: m.conv(x).mean((1, 3))), "mean", "the axes (1, 3)"),
         (Function(lambda m, x: m.conv(x).view(2, -1)), "view", "a reshape"),
         (Function(lambda m, x: m.conv(x).permute(1, 0, 2, 3)), "permute", "the axes"),
         (Function(lambda m, x: m.conv(x)[:, 0].flatten(1), 64), "getitem", "getitem"),
