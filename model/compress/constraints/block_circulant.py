@@ -10,7 +10,7 @@ from model.compress.constraints.base import (
     constraint,
 )
 from model.compress.constraints.blocks import PADS, check_divides
-from model.compress.constraints.frozen import FixedCirculant
+from model.compress.constraints.frozen import FixedCirculant, Free
 
 
 @constraint("block_circulant")
@@ -25,7 +25,7 @@ class BlockCirculant(Composable):
     Parameters
     ----------
     k : int
-        Size of a block, 2 at least.
+        Size of a block; 1 restricts nothing.
     pad : str
         What to do with a layer that blocks do not divide: ``"refuse"``, or ``"pad"``, which pads
         outputs and channels inside the layer; the means are then over the weights that exist.
@@ -34,16 +34,16 @@ class BlockCirculant(Composable):
     """
 
     def __init__(self, k: int, pad: str = "refuse") -> None:
-        check_size("k", k, 2)
+        check_size("k", k)
         check_choice("pad", pad, PADS)
         self.k = k
         self.pad = pad
 
-    def freeze(self, weight: torch.Tensor) -> FixedCirculant:
+    def freeze(self, weight: torch.Tensor) -> FixedCirculant | Free:
         as_matrix(weight)
         check_divides("rows", weight.shape[0], self.k, self.pad)
         check_divides("channels", weight.shape[1], self.k, self.pad)
-        return FixedCirculant(self.k)
+        return FixedCirculant(self.k) if self.k > 1 else Free()
 
     def project(self, weight: torch.Tensor) -> torch.Tensor:
         return self.freeze(weight).project(weight)
