@@ -117,6 +117,13 @@ def test_two_level_blocks_are_the_nearest(weight: torch.Tensor, outer: int, inne
     assert (frozen.grid, frozen.per_row) == ((1, 2), outer * inner)
 
 
+def test_a_crossbar_at_the_edge_may_have_fewer_columns_than_the_others_keep() -> None:
+    """5 outputs on crossbars of 4 bit lines that keep 2: the second has but one."""
+    weight = torch.arange(1.0, 6.0)[:, None].expand(5, 2)
+    rule = CrossbarColumns(2, 4, 2, within="crossbar", pad="pad")
+    assert rule.project(weight)[:, 0].tolist() == [0, 0, 3, 4, 5]
+
+
 LEVELS = {
     "outer": {"rows": 2, "columns": 2, "keep": 0.5},
     "inner": {"rows": 1, "columns": 1, "keep": 1},
