@@ -38,7 +38,7 @@ class CrossbarColumns(Composable):
         Columns that stay: a count (int), or a fraction (float, 0 to 1, rounded half up).
     within : str
         ``"layer"``: ``keep`` is of all columns of the layer; ``"crossbar"``: of the columns of each
-        crossbar, which so stay equally full.
+        crossbar, which so stay equally full; one at the edge may have fewer.
     pad : str
         What to do with a layer that crossbars do not divide: ``"refuse"``, or ``"pad"``, which
         leaves crossbars at the edges partly used.
@@ -68,14 +68,10 @@ class CrossbarColumns(Composable):
         check_divides("rows", len(weight), self.columns, self.pad)
         energies = block_energies(weight, 1, self.rows, self.pad)
         if self.within == "layer":
-            pieces = largest_of_all(energies, self.keep)
-        else:
-            pieces = torch.cat(
-                [
-                    largest(part.T, kept(self.keep, len(part))).T
-                    for part in energies.split(self.columns)
-                ]
-            )
+            return keep_blocks(largest_of_all(energies, self.keep), (1, self.rows), weight)
+        count = kept(self.keep, min(self.columns, len(energies)))
+        crossbars = energies.split(self.columns)
+        pieces = torch.cat([largest(part.T, min(count, len(part))).T for part in crossbars])
         return keep_blocks(pieces, (1, self.rows), weight)
 
     def project(self, weight: torch.Tensor) -> torch.Tensor:

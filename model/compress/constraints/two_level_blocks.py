@@ -106,5 +106,5 @@ class TwoLevelBlocks(Composable):
         return self.freeze(weight).project(weight)
 
     def __repr__(self) -> str:
-        options = f"outer={self.outer}, inner={self.inner}, {self.choose!r}, {self.seed}"
+        options = f"{self.outer}, {self.inner}, {self.choose!r}, {self.seed}"
         return f"TwoLevelBlocks({options}, {self.pad!r})"
