@@ -82,7 +82,7 @@ class Flow:
     @cached_property
     def dataset(self) -> Dataset:
         """The recipe's data set."""
-        return data.load(self.recipe.data.name)
+        return data.load(self.recipe.data.name, self.recipe.data.options)
 
     @cached_property
     def trained(self) -> Trained:
@@ -237,7 +237,7 @@ class ZooFlow(Flow):
     @cached_property
     def dataset(self) -> Dataset:
         """The data set that the network was trained with; needed by the simulation alone."""
-        dataset = data.load(self.recipe.data.name)
+        dataset = data.load(self.recipe.data.name, self.recipe.data.options)
         if dataset.hash != self.origin.data:
             raise BadInput(
                 f"{self.folder}: data set {self.origin.data_name}",

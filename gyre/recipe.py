@@ -25,9 +25,10 @@ TRAINED = ("seed", "data", "network", "float", "compress", "format")
 
 
 class DataSection(Options):
-    """``[data]``: ``name`` of the data set."""
+    """``[data]``: ``name`` of the data set and its ``options``."""
 
     name: str
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class NetworkSection(Options):
@@ -114,6 +115,9 @@ class Recipe(Options):
             "options": self.compress.solver_options().plain(),
             "layers": self.compress.layers,  # in the order of the file: it is that of projection
         }
+        form["data"] = {"name": self.data.name}
+        if chosen := data.options(self.data.name, self.data.options, "data.options").plain():
+            form["data"]["options"] = chosen
         network = nets.options(self.network.name, self.network.options, "network.options")
         form["network"]["options"] = network.plain()
         text = json.dumps({key: form.get(key) for key in sections})
@@ -156,7 +160,7 @@ def load(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
             "choose a known data set",
         )
     recipe.compress.constraints()
-    recipe.digest(*TRAINED)  # reads the options of network and solver
+    recipe.digest(*TRAINED)  # reads the options of data set, network and solver
     return recipe
 
 

@@ -7,9 +7,9 @@ function is decorated with :func:`reader`.
 import importlib
 import pkgutil
 
-from model.data.dataset import Dataset, Split, known, load, reader
+from model.data.dataset import Dataset, NoOptions, Split, known, load, options, reader
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Dataset", "Split", "known", "load", "reader"]
+__all__ = ["Dataset", "NoOptions", "Split", "known", "load", "options", "reader"]

@@ -1,14 +1,21 @@
 """What a data set is, and the table of readers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from model.ir.errors import BadInput
+from model.options import Options, checked
 
-_READERS: dict[str, Callable[[], "Dataset"]] = {}
+Reader = Callable[[Any], "Dataset"]
+_READERS: dict[str, tuple[Reader, type[Options]]] = {}
+
+
+class NoOptions(Options):
+    """Of a data set that has no options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,17 +24,20 @@ class Split:
 
     Parameters
     ----------
-    samples : array [frames, ..., channels], uint8 or float
-        Raw samples, channels last.
+    samples : array [frames, ..., channels], uint8, int16 or float
+        Raw samples, channels last. Sequences are [frames, steps, features], padded with zeros.
     labels : int64 array [frames]
         Class of each sample, counted from 0.
     scale : float
         Real number that one raw unit stands for.
+    lengths : int64 array [frames], optional
+        Steps of each sequence, at least 1; None if the samples are no sequences.
     """
 
     samples: np.ndarray
     labels: np.ndarray
     scale: float
+    lengths: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.samples) != len(self.labels):
@@ -37,6 +47,23 @@ class Split:
                 "as many labels as samples",
                 "read the data set again",
             )
+        if self.lengths is not None:
+            self._check_lengths(self.lengths)
+
+    def _check_lengths(self, lengths: np.ndarray) -> None:
+        steps = self.samples.shape[1]
+        if lengths.shape != self.labels.shape or lengths.dtype != np.int64:
+            found = f"lengths of shape {lengths.shape}, {lengths.dtype}"
+        elif lengths.size and not (lengths.min() >= 1 and lengths.max() <= steps):
+            found = f"lengths from {lengths.min()} to {lengths.max()}"
+        else:
+            return
+        raise BadInput(
+            "data split",
+            found,
+            f"{len(self.labels)} of int64, from 1 to the {steps} steps of the samples",
+            "read the data set again",
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,7 +88,7 @@ class Dataset:
     classes : int
         Number of classes.
     hash : str
-        SHA-256 over the content of all splits, in hexadecimal.
+        SHA-256 over all that decides the content of the splits, in hexadecimal.
     """
 
     name: str
@@ -82,13 +109,13 @@ class Dataset:
         return self.train.samples.shape[1:]
 
 
-def reader(name: str) -> Callable[[Callable[[], Dataset]], Callable[[], Dataset]]:
-    """Make a function without arguments the reader of the data set ``name``."""
+def reader(name: str, options: type[Options] = NoOptions) -> Callable[[Reader], Reader]:
+    """Make a function of the class ``options`` the reader of the data set ``name``."""
 
-    def register(function: Callable[[], Dataset]) -> Callable[[], Dataset]:
+    def register(function: Reader) -> Reader:
         if name in _READERS:
             raise TypeError(f"The name of a data set must be unique, not {name!r} again")
-        _READERS[name] = function
+        _READERS[name] = (function, options)
         return function
 
     return register
@@ -99,13 +126,30 @@ def known() -> list[str]:
     return sorted(_READERS)
 
 
-def load(name: str) -> Dataset:
-    """Read a data set by name.
+def options(name: str, values: Mapping[str, Any], where: str) -> Options:
+    """The options of the data set ``name``, checked; ``where`` leads the names of keys in messages.
 
-    Raises BadInput if the name is unknown, or if its files are missing, cut short or damaged.
+    Raises BadInput if the name or an option is unknown, or if an option has a wrong value.
     """
     if name not in _READERS:
         raise BadInput(
             "data set", repr(name), f"one of {', '.join(known())}", "choose a known data set"
         )
-    return _READERS[name]()
+    return checked(_READERS[name][1], values, where)
+
+
+def load(name: str, values: Mapping[str, Any] | None = None) -> Dataset:
+    """Read a data set by name.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`known`.
+    values : mapping, optional
+        The data set's own options.
+
+    Raises BadInput as :func:`options` does, or if the data set's files are missing, cut short or
+    damaged.
+    """
+    form = options(name, values or {}, f"options of data set {name}")
+    return _READERS[name][0](form)

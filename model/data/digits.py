@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 from sklearn.datasets import load_digits
 
-from model.data.dataset import Dataset, Split, reader
+from model.data.dataset import Dataset, NoOptions, Split, reader
 
 TEST = 360
 VALIDATION = 237
@@ -17,7 +17,7 @@ GREY_MAX = 16
 
 
 @reader("digits")
-def digits() -> Dataset:
+def digits(_: NoOptions) -> Dataset:
     """1,200 training, 237 validation and 360 test samples of shape [8, 8, 1], real range 0 to 1.
 
     The split is one fixed shuffle, from NumPy's legacy generator, whose stream never changes.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.dataset import Dataset, Split, reader
+from model.data.dataset import Dataset, NoOptions, Split, reader
 from model.data.files import locate, read_verified
 from model.ir.errors import BadInput
 
@@ -40,7 +40,7 @@ _AGAIN = "put the original file in its place"
 
 
 @reader("mnist")
-def mnist() -> Dataset:
+def mnist(_: NoOptions) -> Dataset:
     """55,000 training, 5,000 validation (the last of the training file) and 10,000 test samples.
 
     Samples are uint8 [28, 28, 1], real range 0 to 1. The test files are opened only for ``.test``.

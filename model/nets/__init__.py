@@ -2,7 +2,13 @@
 
 A network takes real samples, float [frames, ..., channels] (channels last), and gives one score a
 class. Every module of this package is imported here, so a new network is one new file whose class
-is decorated with :func:`network`.
+is decorated with :func:`network`. It can be traced by ``torch.fx``, and uses each layer once.
+
+::
+
+    mlp, lenet5, convnet, vgg16, resnet18    the networks
+    chain, layout                            what convolutional ones are made of
+    registry                                 the table by name
 """
 
 import importlib

@@ -12,7 +12,10 @@ _NETWORKS: dict[str, tuple[type[nn.Module], type[Options]]] = {}
 
 
 def network(name: str, options: type[Options]) -> Callable[[type[nn.Module]], type[nn.Module]]:
-    """Make a class the network ``name``: built as ``cls(shape, classes, options)``."""
+    """Make a class the network ``name``: built as ``cls(shape, classes, options)``.
+
+    The class refuses, with BadInput, a ``shape`` of samples (channels last) that it cannot take.
+    """
 
     def register(cls: type[nn.Module]) -> type[nn.Module]:
         if name in _NETWORKS:
@@ -56,7 +59,7 @@ def build(
     values : mapping, optional
         The network's own options.
 
-    Raises BadInput as :func:`options` does.
+    Raises BadInput as :func:`options` does, and for samples whose shape does not fit the network.
     """
     form = options(name, values or {}, f"options of network {name}")
     return _NETWORKS[name][0](shape, classes, form)

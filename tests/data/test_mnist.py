@@ -5,7 +5,6 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import pooch
 import pytest
 
 from model import data
@@ -25,22 +24,15 @@ def sums_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Small files of MNIST's form under $GYRE_DATA, and no net and no cache."""
+def folder(root: Path) -> Path:
+    """Small files of MNIST's form under $GYRE_DATA."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / "data" / "mnist"
-    folder.mkdir(parents=True)
+    folder = root / "mnist"
+    folder.mkdir()
     for name, count in zip(mnist.SUMS, (TRAIN, TRAIN, TEST, TEST), strict=True):
         shape = (count, 4, 3) if "images" in name else (count,)
         high = 256 if "images" in name else 10
         (folder / name).write_bytes(idx(rng.integers(0, high, shape)))
-    monkeypatch.setenv("GYRE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
-
-    def offline(*args: object, **kwargs: object) -> None:
-        raise OSError("no net in tests")
-
-    monkeypatch.setattr(pooch, "retrieve", offline)
     return folder
 
 

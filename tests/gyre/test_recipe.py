@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,8 @@ def test_set_replaces_one_key(path: Path, text: str, read: object, value: object
         ("simulate.frames=0", "simulate.frames", "0", "correct"),
         ("simulate.frames=some", "simulate.frames", "'some'", "correct"),
         ("network.options.dropout=1.5", "network.options.dropout", "1.5", "correct dropout"),
+        ("data.options.fold=1", "data.options.fold", "'fold'", "remove the key"),
+        ("data.options=1", "data.options", "1", "correct options"),
         ("data.name=mnits", "data.name", "'mnits'", "known data set"),
         ("network.name=mpl", "network", "'mpl'", "known network"),
         ("compress.solver=amdm", "solver", "'amdm'", "known solver"),
@@ -124,6 +127,27 @@ def test_bad_value_is_named_with_its_remedy(
     assert found in caught.value.found
     assert remedy in caught.value.remedy
     assert caught.value.expected
+
+
+def test_option_of_the_data_set_is_checked(path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        recipes.load(path, ["data.name=fsdd", "data.options.fold=10"])
+    assert caught.value.thing == "data.options.fold"
+    assert "less than 10" in caught.value.expected
+
+
+def test_hash_covers_the_options_of_the_data_set(path: Path) -> None:
+    def digest(*sets: str) -> str:
+        return recipes.load(path, ["data.name=fsdd", *sets]).hash
+
+    assert digest("data.options.fold=1") != digest()
+    assert digest("data.options.fold=0") == digest()  # the default
+    assert digest() != recipes.load(path).hash
+
+
+def test_hash_of_a_recipe_without_data_options_stays() -> None:
+    origin = json.loads((ROOT / "zoo" / "mnist_mlp" / "origin.json").read_text())
+    assert recipes.load(ROOT / "recipes" / "mnist_mlp.toml").hash == origin["recipe"]
 
 
 def test_missing_key_is_named(path: Path) -> None:
