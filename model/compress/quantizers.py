@@ -7,6 +7,7 @@ Quantization, ICLR 2020.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from model.ir.numerics import IntRange, UniformFormat
 from model.options import Options
 
 GRID = 64
+Nearest = Callable[[Tensor], Tensor]
 
 
 class FormatOptions(Options):
@@ -51,33 +53,47 @@ class FormatOptions(Options):
         return Levels(self.weight_bits, self.weights_per)
 
 
-class _Round(torch.autograd.Function):
-    """Round half up; its gradient is that of the identity."""
+class _Quantize(torch.autograd.Function):
+    """``scale * nearest(clamp(x / scale))`` with the gradients of LSQ, in few passes over memory.
+
+    d/dx is 1 within the range and 0 outside; d/dscale is (value - x / scale) within it and the
+    value outside.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return torch.floor(x + 0.5)
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, low: float, high: float, nearest: Nearest
+    ) -> Tensor:
+        out = nearest((x / scale).clamp_(low, high)) * scale
+        ctx.save_for_backward(x, scale, out)
+        ctx.span = low, high
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, out = ctx.saved_tensors
+        low, high = ctx.span
+        inside = (x >= low * scale).logical_and_(x <= high * scale)
+        passed = torch.where(inside, grad, 0.0)
+        of_scale = None
+        if ctx.needs_input_grad[1]:
+            if scale.numel() == 1:
+                total = torch.dot(grad.reshape(-1), out.reshape(-1))
+                total = total - torch.dot(passed.reshape(-1), x.reshape(-1))
+                of_scale = (total / scale.reshape(())).reshape(scale.shape)
+            else:
+                of_scale = (grad * out - passed * x).sum_to_size(scale.shape) / scale
+        return passed, of_scale, None, None, None
 
 
-class _Nearest(torch.autograd.Function):
-    """The nearest level of a set; its gradient is that of the identity."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, levels: LevelSet) -> Tensor:
-        return levels.nearest(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
+def _round(x: Tensor) -> Tensor:
+    """floor(x + 1/2), in place."""
+    return x.add_(0.5).floor_()
 
 
 def fake_quantize(x: Tensor, scale: Tensor, span: IntRange) -> Tensor:
     """``scale * clamp(floor(x / scale + 1/2))`` of any shape; ``scale`` broadcasts."""
-    return _Round.apply((x / scale).clamp(span.low, span.high)) * scale
+    return _Quantize.apply(x, scale, span.low, span.high, _round)
 
 
 def fit_scale(x: Tensor, span: IntRange) -> float:
@@ -200,21 +216,22 @@ class WeightQuantizer(nn.Module):
     def _structured(self, weight: Tensor) -> Tensor:
         return weight if self.structure is None else self.structure.project(weight)
 
-    def _nearest(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Values of the levels, straight through within their range; absent weights are 0."""
-        scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
-        top = self.levels.top
-        values = _Nearest.apply((self._structured(weight) / scale).clamp(-top, top), self.levels)
-        return values if self.mask is None else values * self.mask
+    def _spread(self, scale: Tensor, weight: Tensor) -> Tensor:
+        """Scales that broadcast with a weight."""
+        return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale = _damped(self.scale, self.damp)
-        values = self._nearest(weight, scale)
+        scale = self._spread(_damped(self.scale, self.damp), weight)
+        top = self.levels.top
+        held = _Quantize.apply(self._structured(weight), scale, -top, top, self.levels.nearest)
+        if self.mask is not None:
+            held = held * self.mask
         mismatch = self.mismatch if self.training else self.disturbed
-        if mismatch is not None:
-            drawn = drawn_weights(values, self.levels, self.mask, mismatch)
-            values = values + (drawn - values.detach())
-        return values * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        if mismatch is None:
+            return held
+        values = self.values(weight).to(weight.dtype)
+        drawn = drawn_weights(values, self.levels, self.mask, mismatch) * scale.detach()
+        return held + (drawn - held).detach()
 
     @torch.no_grad()
     def values(self, weight: Tensor) -> Tensor:
@@ -222,7 +239,10 @@ class WeightQuantizer(nn.Module):
 
         Absent weights are 0.
         """
-        return self._nearest(weight, self.scale).round().long()
+        top = self.levels.top
+        ratio = self._structured(weight) / self._spread(self.scale, weight)
+        values = self.levels.nearest(ratio.clamp(-top, top)).round().long()
+        return values if self.mask is None else values * self.mask
 
     def codes(self, weight: Tensor) -> Tensor:
         """The codes of :meth:`values` in the levels' format, int64.

@@ -1,3 +1,5 @@
+import math
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -5,7 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.compress.constraints import FilterSparsity, Levels
+from model.compress.constraints import (
+    Binary,
+    Conductance,
+    FilterSparsity,
+    Levels,
+    LevelSet,
+    OddLevels,
+    PowerOfTwo,
+    Ternary,
+)
 from model.compress.quantizers import (
     ActivationQuantizer,
     WeightQuantizer,
@@ -84,17 +95,65 @@ def test_fixed_quantizer_is_not_learned() -> None:
     assert float(quantizer.scale) == pytest.approx(1 / 15)
 
 
-@given(st.integers(2, 8), st.sampled_from(["tensor", "channel"]), st.integers(0, 99))
-def test_weight_quantizer_gives_its_exact_codes(bits: int, per: str, seed: int) -> None:
-    torch.manual_seed(seed)
-    weight = torch.randn(5, 7)
-    structure = FilterSparsity(3).freeze(weight)
-    quantizer = WeightQuantizer(weight, Levels(bits, per), structure)
-    codes = quantizer.codes(weight)
-    assert int(codes.abs().max()) <= 2 ** (bits - 1) - 1
-    product = codes * quantizer.scale.reshape(-1, 1)
+SETS = [
+    *(Levels(bits, per) for bits in (2, 5, 16) for per in ("tensor", "channel")),
+    *(Binary(), Ternary("channel"), OddLevels(3), PowerOfTwo(3)),
+    *(Conductance(states=(1, 2, 5)), Conductance(states=(2, 3), cells=4, per="channel")),
+]
+
+
+@pytest.mark.parametrize("levels", SETS, ids=repr)
+@pytest.mark.parametrize("shape", [(5, 7), (5, 3, 2, 2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_weight_quantizer_gives_its_exact_codes(
+    levels: LevelSet, shape: tuple, masked: bool
+) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(shape)
+    structure = FilterSparsity(3).freeze(weight) if masked else None
+    quantizer = WeightQuantizer(weight, levels, structure)
+    values = quantizer.values(weight)
+    product = values * quantizer.scale.reshape(-1, *[1] * (weight.ndim - 1))
     assert torch.equal(quantizer(weight), product)
-    assert int(codes.any(1).sum()) <= 3
+    present = torch.ones(shape, dtype=torch.bool) if not masked else structure.mask
+    assert not values[~present].any()
+    assert set(values[present].abs().tolist()) <= set(levels.magnitudes)
+    codes = quantizer.codes(weight)
+    levels.format.check(codes.numpy(), "weight")
+    decoded = torch.from_numpy(levels.format.decode(codes.numpy()))
+    assert torch.equal(decoded[present], values[present])
+    # absent weights have no part in the scales
+    if masked and levels.per == "tensor":
+        kept = weight[present].reshape(1, -1)
+        torch.testing.assert_close(quantizer.scale.double(), levels.fit(kept), rtol=1e-5, atol=0)
+
+
+def test_absent_weights_stay_absent_when_they_are_trained() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(4, 6))
+    quantizer = WeightQuantizer(weight, OddLevels(2), FilterSparsity(2).freeze(weight.detach()))
+    optimizer = torch.optim.AdamW([weight, *quantizer.parameters()], 0.1, weight_decay=0.1)
+    kept = quantizer.mask.any(1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (quantizer(weight) - 1).square().sum().backward()
+        optimizer.step()
+        assert not quantizer(weight)[~kept].any()
+        assert quantizer(weight)[kept].all()
+
+
+@pytest.mark.parametrize("per", ["tensor", "channel"])
+def test_gradients_of_weight_scales_are_those_of_lsq(per: str) -> None:
+    weight = torch.tensor([[0.9, -0.2, 5.0], [0.3, -7.0, 0.6]], requires_grad=True)
+    quantizer = WeightQuantizer(weight, OddLevels(2, per))
+    with torch.no_grad():
+        quantizer.log_scale.fill_(math.log(0.5))
+    quantizer(weight).sum().backward()
+    assert weight.grad.tolist() == [[1, 1, 0], [1, 0, 1]]
+    # value - weight / scale within +-3, the value outside; d scale / d log_scale is the scale
+    rows = torch.tensor([(1 - 1.8) + (-1 + 0.4) + 3, (1 - 0.6) - 3 + (1 - 1.2)])
+    expected = (rows if per == "channel" else rows.sum()[None]) * 0.5 * quantizer.damp
+    torch.testing.assert_close(quantizer.log_scale.grad, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
