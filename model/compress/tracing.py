@@ -1,8 +1,8 @@
 """The graph of a plain module, by torch.fx, with quantizers kept whole.
 
-The rule of quantization: each edge that a layer with weights, an average pool, an addition or a
-module that quantizes itself reads carries the codes of exactly one quantizer. What only moves
-values or chooses among them (:data:`PASSING`) has none of its own.
+The rule of quantization: each edge that a layer with weights, an average pool or an addition reads
+carries the codes of exactly one quantizer. What only moves values or chooses among them
+(:data:`PASSING`) has none of its own, and a module that quantizes itself needs none around it.
 """
 
 import operator
@@ -44,7 +44,8 @@ ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
 class SelfQuantizing(Protocol):
     """A module that is one node of the graph and quantizes its inside itself (recurrent ones).
 
-    It reads codes of a quantizer like any matrix layer; its output carries codes of its own.
+    It rounds what it reads itself, so no quantizer stands before it, and none behind it: its output
+    carries codes of its own.
     """
 
     def quantize_self(
@@ -135,7 +136,7 @@ def insert_quantizers(
         adds = applied in ADD and len(node.all_input_nodes) == 2
         if not (own or adds or applied in MATRIX or applied in AVERAGE):
             continue
-        for source in node.all_input_nodes:
+        for source in () if own else node.all_input_nodes:
             _quantize(graph, _source(graph, source), samples, formats)
         if own:
             prefix = f"{node.target}."

@@ -148,12 +148,12 @@ def _joined(x: Matrix, y: Matrix) -> tuple[int, Matrix]:
             joined = both.expand({"weight": weight}, rows, whole, x.format)
             padded = first.shape[1] * storage.k
             return padded, Matrix(joined, x.format, circulant=(both, weight))
-    if x.blocks is not None and y.blocks is not None:
-        if np.array_equal(x.blocks.row, y.blocks.row):
-            present = np.concatenate([x.blocks.present, y.blocks.present], 1)
-            column = np.concatenate([x.blocks.column, y.blocks.column + x.blocks.column[-1] + 1])
-            blocks = Blocks(present, x.blocks.row, column)
-            return columns, Matrix(codes, x.format, blocks).settled()
+    grids = x.blocks is not None and y.blocks is not None
+    if grids and np.array_equal(x.blocks.row, y.blocks.row):
+        present = np.concatenate([x.blocks.present, y.blocks.present], 1)
+        column = np.concatenate([x.blocks.column, y.blocks.column + x.blocks.column[-1] + 1])
+        blocks = Blocks(present, x.blocks.row, column)
+        return columns, Matrix(codes, x.format, blocks).settled()
     return columns, Matrix(codes, x.format)
 
 

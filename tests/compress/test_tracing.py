@@ -153,7 +153,7 @@ def test_a_module_may_quantize_itself() -> None:
     )
     assert net[0].asked == {"structures": {"gates": structure}, "levels": {"gates": levels}}
     kinds = [kind(graph, node) for node in graph.graph.nodes if node.op == "call_module"]
-    assert kinds == [ActivationQuantizer, Cell, nn.Linear]
+    assert kinds == [Cell, nn.Linear]
     assert int(net[0].gates.weight.count_nonzero()) == 2
 
 

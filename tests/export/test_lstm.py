@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from model import golden, nets
-from model.compress.constraints import Levels
+from model.compress.constraints import FixedMask, Levels
 from model.compress.layers import CirculantLinear
 from model.compress.quantizers import ActivationQuantizer, FormatOptions
+from model.compress.tracing import insert_quantizers
 from model.export import export
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.errors import BadInput
+from model.ir.lstm import part_of
 from model.ir.network import Network
 from model.nets.lstm import LSTM
 
@@ -120,6 +122,22 @@ def test_circulant_and_plain_gates_become_one_plain_matrix() -> None:
     assert torch.equal(outputs_of(integers, x)["lstm"] * integers["lstm"].scale, expected)
 
 
+def test_quantizers_of_a_whole_network_leave_the_lstm_its_own() -> None:
+    network, x = network_of(peephole=True, dropout=0.5), samples()
+    mask = torch.rand(24, 3) < 0.5
+    structures = {"lstm.gates_y": FixedMask(mask)}
+    graph = insert_quantizers(network, x, WIDE, structures).eval()
+    integers = exported(graph, x)
+    edges = outputs_of(integers, x)
+    assert torch.equal(edges["lstm"] * integers["lstm"].scale, graph.lstm(x))
+    spec = integers["lstm"].spec
+    kept = spec.gates.values(part_of(integers["lstm"].tensors, "gates"))[:, spec.x_columns :]
+    assert (kept[~mask.numpy()] == 0).all()
+    assert (kept[mask.numpy()] != 0).any()
+    scores = edges["fc"] * integers["fc"].scale
+    torch.testing.assert_close(scores.double(), graph(x).double(), rtol=0, atol=0.02)
+
+
 def test_training_moves_the_weights_and_stays_finite() -> None:
     network, x = quantized(network_of(peephole=True), samples()), samples()
     optimizer = torch.optim.Adam(network.parameters(), 0.02)
@@ -150,7 +168,7 @@ def test_refuses_weights_that_are_not_finite() -> None:
     network = network_of()
     with torch.no_grad():
         network.lstm.peephole[0, 0] = torch.nan
-    with pytest.raises(BadInput, match="lstm.peephole"):
+    with pytest.raises(BadInput, match=r"lstm\.peephole"):
         exported(network, samples())
     with torch.no_grad():
         network.lstm.gates_y.weight[0, 0] = torch.inf
@@ -181,5 +199,5 @@ def test_refuses_levels_that_the_matrices_do_not_share() -> None:
 def test_refuses_a_quantizer_before_the_lstm() -> None:
     network = network_of()
     chain = nn.Sequential(ActivationQuantizer(8, True, 0.1), network.lstm, network.fc)
-    with pytest.raises(BadInput, match="codes on the scale 0.1"):
+    with pytest.raises(BadInput, match=r"codes on the scale 0\.1"):
         exported(chain, samples())

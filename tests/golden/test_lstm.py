@@ -64,7 +64,7 @@ def float_lstm(spec: LSTMSpec, node: Node, x: np.ndarray) -> tuple[np.ndarray, n
 
     Each e_* bounds the error of a number in the fixed-point run. A rounding adds half a step. The
     sigmoid is Lipschitz with 1/4, tanh with 1, and the tables add their own error, which is
-    measured over every code. For products of factors within 1, |f'c' - fc| <= |c' - c| + |c||f' - f|
+    measured over every code. For factors within 1, |f'c' - fc| <= |c' - c| + |c||f' - f|
     and likewise for i g and o tanh c. Nothing saturates but the gates' functions themselves, which
     only brings their values nearer to each other.
     """

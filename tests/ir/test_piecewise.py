@@ -1,6 +1,7 @@
 """Straight pieces: error over every code, symmetry, saturation."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_22_segments_err_by_less_than_one_percent_at_every_code(
 @pytest.mark.parametrize("function", ["sigmoid", "tanh"])
 def test_more_segments_err_less(function: str) -> None:
     errors = [spec_of(function, 11, segments).error() for segments in (6, 12, 22, 44, 88)]
-    assert all(fine < 0.5 * coarse for coarse, fine in zip(errors, errors[1:], strict=False))
+    assert all(fine < 0.5 * coarse for coarse, fine in itertools.pairwise(errors))
 
 
 @pytest.mark.parametrize("function", ["sigmoid", "tanh"])
