@@ -2,6 +2,10 @@
 
 import numpy as np
 
+from model.ir.add import AddSpec
+from model.ir.block_circulant import BlockCirculantStorage
+from model.ir.block_sparse import BlockSparseStorage
+from model.ir.conv import ConvSpec
 from model.ir.linear import LinearSpec
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import (
@@ -11,6 +15,7 @@ from model.ir.numerics import (
     IntRange,
     UniformFormat,
 )
+from model.ir.pool import AveragePoolSpec, MaxPoolSpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
 
@@ -67,3 +72,46 @@ def wide_network() -> Network:
     return Network(
         "wide", InputSpec("x", (20,), wide, 1.0), (Node("fc", spec, ("x",), 1.0, tensors),)
     )
+
+
+def image_network() -> Network:
+    """Both kinds of convolution, both poolings, a residual addition and all storages."""
+    rng = np.random.default_rng(9)
+    u4, s4 = UniformFormat(4, False), UniformFormat(4, True)
+    rule = RequantizeSpec(u4, 8, "channel", 8, 16)
+
+    def parameters(channels: int) -> dict[str, np.ndarray]:
+        return {"m": rng.integers(-9, 30, channels), "b": rng.integers(-300, 900, channels)}
+
+    def codes(*shape: int) -> np.ndarray:
+        return codes_of(s4.codes, rng, *shape)
+
+    circulant = BlockCirculantStorage(4, 6)
+    first = ConvSpec(8, 7, 3, 6, 3, 2, 1, 1, 1, u4, s4, rule, storage=circulant)
+    depthwise = ConvSpec(8, 8, 6, 6, 3, 3, 1, 1, 6, u4, s4, rule)
+    sparse, tensors = BlockSparseStorage.pack(
+        codes(5, 4 * 4 * 6), rng.random((3, 12)) < 0.5, np.array([2, 2, 1]), np.full(12, 8)
+    )
+    wide = RequantizeSpec(UniformFormat(16, True), 0, "one", 0, 8)
+    nodes = (
+        Node("conv", first, ("x",), 0.5, {"weight": codes(2, 6, 4)} | parameters(6)),
+        Node("depth", depthwise, ("conv",), 0.5, {"weight": codes(6, 9)} | parameters(6)),
+        Node(
+            "sum",
+            AddSpec((8, 8, 6), u4, u4, u4, 4, 6),
+            ("conv", "depth"),
+            0.5,
+            {"mx": np.array([13]), "my": np.array([-7])},
+        ),
+        Node("top", MaxPoolSpec(8, 8, 6, 2, 2, 1, u4), ("sum",), 0.5, {}),
+        Node("mean", AveragePoolSpec(7, 7, 6, 3, 3, 1, u4, rule), ("top",), 0.5, parameters(6)),
+        Node("few", MaxPoolSpec(5, 5, 6, 2, 2, 1, u4), ("mean",), 0.5, {}),
+        Node(
+            "fc",
+            LinearSpec(96, 5, u4, s4, wide, storage=sparse),
+            ("few",),
+            0.5,
+            tensors | {"b": rng.integers(-99, 99, 5)},
+        ),
+    )
+    return Network("images", InputSpec("x", (8, 7, 3), u4, 1.0), nodes)

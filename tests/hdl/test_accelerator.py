@@ -15,7 +15,7 @@ from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, UniformFormat
 from model.ir.pe_array import PeArraySpec
 from model.ir.requantize import RequantizeSpec
-from tests.examples import example_network
+from tests.examples import example_network, image_network
 
 KEEP = StageMapping("keep", None, 3)
 ENGINES = tuple(Engine(f"pe{n}", PeArraySpec(2, 3)) for n in range(3))
@@ -71,6 +71,24 @@ def test_a_mapping_that_does_not_fit_is_refused_by_name(mapping: Mapping, words)
         Accelerator(example_network(), mapping)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["conv", "depth", "sum", "top", "mean", "few", "fc"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_layer_without_hardware_is_refused_by_name(kind: str, mapped: bool) -> None:
+    whole = image_network()
+    node = replace(whole[kind], inputs=("x",) * len(whole[kind].inputs))
+    (edge, *_) = whole[kind].inputs
+    network = Network("one", InputSpec("x", whole.shape(edge), whole.format(edge), 1.0), (node,))
+    engines = (Engine("pe", PeArraySpec(1, 1)),) if mapped else ()
+    mapping = Mapping(1, engines, (StageMapping(kind, "pe" if mapped else None, 1),))
+    with pytest.raises(BadInput) as caught:
+        Accelerator(network, mapping)
+    assert kind in caught.value.thing
+    if kind != "fc":
+        assert f"an engine for {node.spec.kind!r} layers" in caught.value.expected
+    elif mapped:
+        assert "found block-sparse weights; expected dense weights" in str(caught.value)
 
 
 def one_layer(weight_format, in_format=None) -> Network:

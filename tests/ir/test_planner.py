@@ -15,6 +15,7 @@ from model.ir.pe_array import PeArraySpec
 from model.ir.planner import Budget, check_budget, options, plan
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
+from tests.examples import image_network
 from tests.strategies import networks
 
 ACTIVATION = UniformFormat(4, False)
@@ -183,6 +184,26 @@ def test_columns_divide_a_layer_of_which_neither_format_has_a_zero() -> None:
     longer = dataclasses.replace(padded, in_features=11)
     node = Node("fc", longer, ("x",), 1.0, tensors | {"weight": np.zeros((5, 11), np.int64)})
     assert 4 in {option.engine.cols for option in options(longer, node)}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("conv", ["conv: found a layer of kind 'conv'", "linear or select", "replace the layer"]),
+        ("sum", ["sum: found a layer of kind 'add'"]),
+        ("top", ["top: found a layer of kind 'max_pool'"]),
+        ("mean", ["mean: found a layer of kind 'average_pool'"]),
+        ("fc", ["fc: found block-sparse weights", "expected dense weights", "golden model"]),
+    ],
+)
+def test_a_layer_without_hardware_is_refused_by_name(name: str, words: list[str]) -> None:
+    node = image_network()[name]
+    with pytest.raises(BadInput) as caught:
+        list(options(node.spec, node))
+    for word in words:
+        assert word in str(caught.value)
+    with pytest.raises(BadInput, match=r"^conv: found a layer of kind 'conv'"):
+        plan(image_network(), Budget(100))
 
 
 @settings(max_examples=60)

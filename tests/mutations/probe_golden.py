@@ -11,7 +11,7 @@ import model
 from model import golden
 from model.ir.network import Network
 from tests import reference
-from tests.examples import codes_of, example_network, wide_network
+from tests.examples import codes_of, example_network, image_network, wide_network
 from tests.mutations.planting import DETECTED
 
 
@@ -67,6 +67,7 @@ def main() -> None:
     for network in (example_network(), wide_network()):
         check_codes(network, 40)
         check_ranges(network)
+    check_codes(image_network(), 4)
     check_predict()
     print("no difference")
 
