@@ -14,7 +14,10 @@ from model.ir.errors import BadInput
 @handles(operator.add, operator.iadd, torch.add, "add", "add_", two=True)
 def add(walk: Walk, name: str, module: nn.Module | None, node: fx.Node, value: Value) -> Sum:
     """A new layer on the codes of both inputs, which may have scales of their own."""
-    given = [*node.args[:2], *(node.kwargs[key] for key in ("input", "other") if key in node.kwargs)]
+    given = [
+        *node.args[:2],
+        *(node.kwargs[key] for key in ("input", "other") if key in node.kwargs),
+    ]
     factor = node.kwargs.get("alpha", 1)
     if len(given) != 2 or not all(isinstance(x, fx.Node) for x in given) or factor != 1:
         raise BadInput(

@@ -251,8 +251,9 @@ def _foldable(node: Node, constants: _Constants) -> np.ndarray:
 
 def _codes(node: Node, acc: np.ndarray) -> np.ndarray:
     """Output codes int64 [channels] of accumulators int64 [channels]."""
-    tensors = {key: torch.from_numpy(node.tensors[key].copy()) for key in ("m", "b") if key in
-               node.tensors}
+    tensors = {
+        key: torch.from_numpy(node.tensors[key].copy()) for key in ("m", "b") if key in node.tensors
+    }
     return requantize(node.spec.requantize, torch.from_numpy(acc)[None], tensors)[0].numpy()
 
 

@@ -429,9 +429,7 @@ def _visit(walk: Walk, node: fx.Node) -> Value | None:
     if module is not None and calls > 1 and any(True for _ in module.parameters()):
         raise BadInput(str(node.target), "a layer that is applied twice", "once", "use two layers")
     if len(node.users) == 0:
-        raise BadInput(
-            node.name, "an output that nothing reads", "one output", "remove the layer"
-        )
+        raise BadInput(node.name, "an output that nothing reads", "one output", "remove the layer")
     for source in sources:
         if isinstance(values[source], Pending) and len(readers(graph, source)) > 1:
             values[source] = walk.stream(values[source], source)

@@ -73,9 +73,7 @@ def _codes(
     return codes, scale, UniformFormat(bits, True), None
 
 
-def _circulant(
-    module: CirculantLinear | CirculantConv2d, codes: Tensor, format: Format
-) -> Matrix:
+def _circulant(module: CirculantLinear | CirculantConv2d, codes: Tensor, format: Format) -> Matrix:
     if isinstance(module, CirculantLinear):
         rows, columns, positions = module.out_features, module.in_features, 1
     else:

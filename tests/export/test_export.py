@@ -367,7 +367,7 @@ def norm_without_statistics() -> nn.Module:
             "a signed quantizer after ReLU",
         ),
         (Doubled(), "fc", "applied twice"),
-        (Residual(), "output", "something after the last layer"),
+        (Residual(), "add", "an addition of frames"),
         (Branching(), "Branching", "cannot be traced"),
     ],
 )
@@ -385,7 +385,12 @@ def test_what_is_not_supported_is_named(module: nn.Module, thing: str, found: st
 
 def test_everything_unsupported_is_listed_at_once() -> None:
     module = nn.Sequential(
-        nn.ConvTranspose2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 4), nn.GELU(), nn.Linear(4, 2)
+        nn.ConvTranspose2d(1, 2, 3),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+        nn.GELU(),
+        nn.Linear(4, 2),
     )
     with pytest.raises(BadInput) as caught:
         check_supported(module, samples(0))

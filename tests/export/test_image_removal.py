@@ -34,7 +34,9 @@ class Builder:
 
     def rule(self, channels: int, format: Format = FORMAT) -> tuple[RequantizeSpec, dict]:
         per = str(self.rng.choice(["one", "layer", "channel"]))
-        rule = RequantizeSpec(format, int(self.rng.integers(0, 5)), per, 0 if per == "one" else 6, 12)
+        rule = RequantizeSpec(
+            format, int(self.rng.integers(0, 5)), per, 0 if per == "one" else 6, 12
+        )
         tensors = {}
         for name, shape in rule.tensor_shapes(channels).items():
             reach = 31 if name == "m" else 60
