@@ -4,6 +4,7 @@
 compressed form where a layer of that form exists); :func:`retrain` then quantizes and trains it.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from model.compress.training import TrainOptions, fit, lengths_of, real_samples
 from model.data import Dataset
 
 CALIBRATION_FRAMES = 2048
+CALIBRATION_NUMBERS = 1 << 21
 
 
 class QuantizedTraining(TrainOptions):
@@ -140,13 +142,14 @@ def retrain(
         check_layers(module, layers)
         frozen = realise(module, structures_of(layers))
     own = {name: levels_of(constraint) for name, constraint in layers.items()}
+    frames = max(1, min(CALIBRATION_FRAMES, CALIBRATION_NUMBERS // math.prod(data.shape)))
     quantized = insert_quantizers(
         module,
-        real_samples(data.train, CALIBRATION_FRAMES),
+        real_samples(data.train, frames),
         formats,
         frozen,
         {name: levels for name, levels in own.items() if levels is not None},
-        lengths=lengths_of(data.train, CALIBRATION_FRAMES),
+        lengths=lengths_of(data.train, frames),
         mismatch=options.mismatch,
     )
     return fit(

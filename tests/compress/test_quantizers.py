@@ -79,6 +79,14 @@ def test_scale_of_nothing_is_one() -> None:
     assert fit_scale(torch.zeros(4), IntRange(0, 15)) == 1.0
 
 
+def test_scale_of_many_samples_is_near_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20_000)
+    whole = fit_scale(x, IntRange(-8, 7))
+    monkeypatch.setattr("model.compress.quantizers.FITTED", 2000)
+    assert fit_scale(x, IntRange(-8, 7)) == pytest.approx(whole, rel=0.1)
+
+
 def test_activation_quantizer_fits_once_then_learns() -> None:
     quantizer = ActivationQuantizer(4, signed=False)
     quantizer(torch.linspace(0, 3, 50)[None])
