@@ -187,7 +187,6 @@ class Flow:
     @cached_property
     def accelerator(self) -> Accelerator:
         """The accelerator of the network under the planned mapping."""
-        network = self.trained.network
         mapping = self.recipe.mapping
         if mapping.engine == "none":
             raise BadInput(
@@ -196,6 +195,7 @@ class Flow:
                 "an engine",
                 "use `gyre compress` or `gyre export`, or name an engine",
             )
+        network = self.trained.network
         budget = Budget(mapping.multipliers, mapping.memory_bits)
         return Accelerator(network, plan(network, budget))
 

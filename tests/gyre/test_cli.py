@@ -37,7 +37,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("nothing is to be trained here")
 
-    monkeypatch.setattr("model.compress.training._epoch", fail)
+    monkeypatch.setattr("model.compress.training._Steps.epoch", fail)
 
 
 @pytest.fixture

@@ -128,7 +128,10 @@ def test_variants_that_are_no_tables_are_named(tmp_path: Path) -> None:
         recipes.load(path)
 
 
-def test_recipe_without_an_engine_has_no_hardware(tiny: Path, tmp_path: Path) -> None:
+def test_recipe_without_an_engine_is_told_so_before_any_training(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.compress.training._Steps.epoch", None)
     said = call("verilog", tiny, "--set", "mapping.engine=none", "--out", tmp_path / "out")
     assert said.status == 2
     assert "no hardware yet" in said.error

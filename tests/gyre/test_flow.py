@@ -219,7 +219,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("nothing is to be trained here")
 
-    monkeypatch.setattr("model.compress.training._epoch", fail)
+    monkeypatch.setattr("model.compress.training._Steps.epoch", fail)
     monkeypatch.setattr("gyre.training.export", fail)
 
 
@@ -278,13 +278,13 @@ class count_epochs:  # noqa: N801 - used like a function
 
         counted: list[int] = []
         self.patch = pytest.MonkeyPatch()
-        original = loop._epoch
+        original = loop._Steps.epoch
 
         def epoch(*args: object) -> float:
             counted.append(1)
             return original(*args)
 
-        self.patch.setattr("model.compress.training._epoch", epoch)
+        self.patch.setattr("model.compress.training._Steps.epoch", epoch)
         return counted
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """Every recipe of the project, from its float network to golden, at reduced size.
 
-The data are made up and the trainings are one epoch long, so accuracy says nothing here; that golden
-computes what the fake-quantized network does, and the compression, hold whatever was trained.
+The data are made up and the trainings are one epoch long, so accuracy says nothing here; that
+golden computes what the fake-quantized network does, and the compression, hold all the same.
 """
 
 from pathlib import Path

@@ -35,7 +35,7 @@ def test_second_run_reads_what_the_first_made(
     recipe: recipes.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     *_, first = steps(recipe, tmp_path / "build")
-    monkeypatch.setattr("model.compress.training._epoch", None)
+    monkeypatch.setattr("model.compress.training._Steps.epoch", None)
     monkeypatch.setattr("gyre.training.export", None)
     *_, second = steps(recipe, tmp_path / "build")
     assert first.hash() == second.hash()
@@ -75,7 +75,7 @@ def test_unsupported_network_is_refused_before_training(
     monkeypatch.setattr(
         nets, "build", lambda *a: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1))
     )
-    monkeypatch.setattr("model.compress.training._epoch", None)
+    monkeypatch.setattr("model.compress.training._Steps.epoch", None)
     with pytest.raises(BadInput, match="Softmax"):
         training.train_float(recipe, data.load("digits"), tmp_path / "build")
     assert not (tmp_path / "build").exists()
