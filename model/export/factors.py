@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.compress.quantizers import fit_scale
 from model.ir.errors import BadInput
 from model.ir.numerics import IntRange, UniformFormat
 from model.ir.requantize import BIAS_BITS_MAX, SHIFT_MAX, RequantizeSpec
@@ -13,6 +14,27 @@ from model.ir.requantize import BIAS_BITS_MAX, SHIFT_MAX, RequantizeSpec
 OUTPUT_FORMAT = UniformFormat(16, True)
 HEADROOM = 2.0
 BIAS_BITS_STEP = 4
+FIT_VALUES = 1 << 16
+"""Values that a scale is fitted to, besides the smallest and the largest."""
+
+
+def fitted_scale(values: Tensor, span: IntRange) -> float:
+    """The scale of least squared error of values of any shape, by evenly spaced ones of them.
+
+    The smallest and the largest are among those.
+    """
+    values = values.flatten()
+    if len(values) > FIT_VALUES:
+        ends = torch.stack([values.min(), values.max()])
+        values = torch.cat([spread(values, FIT_VALUES), ends])
+    return fit_scale(values, span)
+
+
+def spread(samples: Tensor, count: int) -> Tensor:
+    """At most ``count`` samples, evenly spaced along the first axis."""
+    if len(samples) <= count:
+        return samples
+    return samples[torch.arange(count) * len(samples) // count]
 
 
 def common(gain: Tensor, weight: Tensor) -> Tensor:

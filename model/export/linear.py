@@ -38,9 +38,8 @@ def linear(walk: Walk, name: str, module: nn.Module, node: fx.Node, value: Value
 def _in_order(layer: str, matrix: Matrix, source: Stream) -> Matrix:
     """The matrix with its columns in the order of the edge that it reads."""
     order = np.argsort(source.index)
-    if np.array_equal(order, source.index):
-        if np.array_equal(order, np.arange(len(order))):
-            return matrix
+    if np.array_equal(order, np.arange(len(order))):
+        return matrix
     if matrix.structured:
         raise BadInput(
             layer,

@@ -43,7 +43,7 @@ def remove_pruned(network: Network) -> Network:
     Weights that are kept are stored as suits what is left of them (:func:`settle`).
     """
     graph = _Graph(network)
-    while any([graph.shrink(name) for name in list(graph.nodes)]):
+    while any(graph.shrink(name) for name in list(graph.nodes)):
         pass
     graph.select()
     return Network(network.name, network.input, graph.settled())
@@ -221,7 +221,7 @@ class _Graph:
         self._rebuild(node, sizes, tensors, self.matrices[node.name].rows(keep))
 
     def _without_columns(self, node: Node, keep: np.ndarray, code: np.ndarray) -> None:
-        """A layer without some input channels, whose constant codes [channels] go into its ``b``."""
+        """A layer without some input channels; their constant codes [channels] go into ``b``."""
         matrix = self.matrices[node.name]
         every = len(matrix.codes[0]) // len(keep)
         m = node.tensors["m"] if node.spec.requantize.multiplies else 1

@@ -3,7 +3,6 @@
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from model import golden
-from model.compress.quantizers import ActivationQuantizer, fit_scale, input_format
-from model.compress.tracing import MATRIX, RELU, kind, trace
-from model.export.factors import output_requantize
+from model.compress.quantizers import ActivationQuantizer, input_format
+from model.compress.tracing import RELU, kind, trace
+from model.export.factors import fitted_scale, output_requantize, spread
 from model.export.removal import remove_pruned, settle
 from model.export.values import (
     Linear,
@@ -35,8 +34,6 @@ INPUT = "input"
 CHECK_BITS = 8
 IMAGE_FRAMES = 128
 """Calibration samples that a network with convolutions or poolings is evaluated on."""
-FIT_VALUES = 1 << 18
-"""Values that a scale is fitted to, besides the smallest and the largest."""
 
 Handler = Callable[["Walk", str, nn.Module | None, fx.Node, Value], Value]
 _HANDLERS: dict[Any, Handler] = {}
@@ -119,7 +116,7 @@ class Walk:
         self.graph = graph
         self.reach = torch.stack([samples.min(), samples.max()])
         if any(kind(graph, node) in _IMAGE for node in graph.graph.nodes):
-            samples = _spread(samples, IMAGE_FRAMES)
+            samples = spread(samples, IMAGE_FRAMES)
         self.steps: int | None = None
         if any(kind(graph, node) in _SEQUENCE for node in graph.graph.nodes):
             self.steps = samples.shape[1]
@@ -231,7 +228,7 @@ class Walk:
     def _close(self, value: Pending, format: UniformFormat | None, scale: float | None) -> Stream:
         if format is None or scale is None:
             format = UniformFormat(self.activation_bits, not value.relu)
-            scale = fit_scale(_sample(value.real()), format.codes)
+            scale = fitted_scale(value.real(), format.codes)
         if value.relu and format.signed:
             raise BadInput(
                 value.name,
@@ -440,22 +437,6 @@ def _visit(walk: Walk, node: fx.Node) -> Value | None:
 def _before(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
     nodes = list(graph.graph.nodes)
     return nodes[: nodes.index(node)]
-
-
-def _spread(samples: Tensor, count: int) -> Tensor:
-    """At most ``count`` samples, evenly spaced."""
-    if len(samples) <= count:
-        return samples
-    return samples[torch.arange(count) * len(samples) // count]
-
-
-def _sample(values: Tensor) -> Tensor:
-    """Evenly spaced values, the smallest and the largest, as one axis."""
-    values = values.flatten()
-    if len(values) <= FIT_VALUES:
-        return values
-    ends = torch.stack([values.min(), values.max()])
-    return torch.cat([_spread(values, FIT_VALUES), ends])
 
 
 def sanitise(name: str) -> str:

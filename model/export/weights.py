@@ -8,7 +8,8 @@ from torch.nn.utils import parametrize
 from model.compress.constraints import circulant_of, defining_vectors, grid_of, mask_of
 from model.compress.constraints.base import as_matrix
 from model.compress.layers import BlockSparseLinear, CirculantConv2d, CirculantLinear
-from model.compress.quantizers import WeightQuantizer, fit_scale
+from model.compress.quantizers import WeightQuantizer
+from model.export.factors import fitted_scale
 from model.export.storage import AS_CODES, Blocks, Matrix
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.errors import BadInput
@@ -67,7 +68,7 @@ def _codes(
     weight = module.weight.detach().double()
     top = (1 << (bits - 1)) - 1
     rows = list(weight) if per == "channel" else [weight]
-    scale = torch.tensor([fit_scale(row, IntRange(-top, top)) for row in rows]).double()
+    scale = torch.tensor([fitted_scale(row, IntRange(-top, top)) for row in rows]).double()
     ratio = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
     codes = torch.floor(ratio + 0.5).clamp(-top, top).long()
     return codes, scale, UniformFormat(bits, True), None

@@ -1,4 +1,4 @@
-"""Export of convolution nets and residual nets: golden against an independent float64 evaluation."""
+"""Export of convolution and residual nets: golden against an independent float64 evaluation."""
 
 import copy
 import math
