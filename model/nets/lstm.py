@@ -154,14 +154,21 @@ class LSTM(nn.Module):
     @torch.no_grad()
     def reach(self, x: Tensor) -> dict[str, float]:
         """Largest magnitudes, without rounding, of ``x``, ``gates`` (without peepholes), ``state``
-        and ``y``."""
-        found = {"x": float(x.abs().max()), "gates": 0.0, "state": 0.0, "y": 0.0}
+        and ``y``.
+
+        All-zero steps at the end of a sequence are its padding and do not count: the state may grow
+        without end in there.
+        """
+        seen = (x != 0).any(2).flip(1).long().cummax(1).values.flip(1).bool()
+        seen = seen | ~seen.any()
+        found: dict[str, list[Tensor]] = {"x": [x.abs().max()], "gates": [], "state": [], "y": []}
 
         def watch(name: str, values: Tensor) -> None:
-            found[name] = max(found[name], float(values.abs().max()))
+            largest = values.abs().amax(1)
+            found[name].append((largest * seen[:, len(found[name])]).max())
 
         self._steps(x, Real(self.g), watch)
-        return found
+        return {name: float(torch.stack(largest).max()) for name, largest in found.items()}
 
     def quantize_self(
         self,

@@ -201,3 +201,19 @@ def test_refuses_a_quantizer_before_the_lstm() -> None:
     chain = nn.Sequential(ActivationQuantizer(8, True, 0.1), network.lstm, network.fc)
     with pytest.raises(BadInput, match=r"codes on the scale 0\.1"):
         exported(chain, samples())
+
+
+def test_blocks_on_one_grid_of_rows_stay_blocks() -> None:
+    network, x = network_of(features=6, projection=4), samples(6)
+    torch.manual_seed(1)
+    structures = {}
+    for name, columns in (("gates_x", 6), ("gates_y", 4)):
+        blocks = torch.zeros(8, columns // 2, dtype=torch.bool)
+        blocks[:, 0] = True  # one block in each block row
+        whole = blocks.repeat_interleave(3, 0).repeat_interleave(2, 1)
+        structures[f"lstm.{name}"] = FixedMask(whole, (3, 2))
+    graph = insert_quantizers(network, x, WIDE, structures).eval()
+    integers = exported(graph, x)
+    assert integers["lstm"].spec.gates.storage.kind == "block_sparse"
+    assert integers["lstm"].spec.gates.weights() == 8 * 2 * 6
+    assert torch.equal(outputs_of(integers, x)["lstm"] * integers["lstm"].scale, graph.lstm(x))

@@ -105,3 +105,10 @@ def test_padding_does_not_change_the_scores_before_it() -> None:
 def test_the_network_refuses_samples_without_steps() -> None:
     with pytest.raises(BadInput, match=r"expected \(steps, features\)"):
         nets.build("lstm", (64,), 10)
+
+
+def test_padding_does_not_count_for_what_is_reached() -> None:
+    module = LSTM(5, 4, 2, True)
+    x = torch.randn(3, 6, 5)
+    padded = torch.cat([x, torch.zeros(3, 50, 5)], 1)
+    assert module.reach(padded) == pytest.approx(module.reach(x))
