@@ -149,17 +149,12 @@ def real_samples(split: Split, count: int | None = None) -> Tensor:
 
     Sequences are cut to the longest of them; see :func:`lengths_of` for what is padding.
     """
-    return _Resident(_first(split, count), torch.device("cpu")).real(slice(None))
+    return _Resident(split.part(slice(count)), torch.device("cpu")).real(slice(None))
 
 
 def lengths_of(split: Split, count: int | None = None) -> Tensor | None:
     """Steps of the first ``count`` sequences, int64 [frames]; None if they are no sequences."""
     return None if split.lengths is None else torch.from_numpy(split.lengths[:count].copy())
-
-
-def _first(split: Split, count: int | None) -> Split:
-    lengths = None if split.lengths is None else split.lengths[:count]
-    return Split(split.samples[:count], split.labels[:count], split.scale, lengths)
 
 
 def accuracy(module: nn.Module, split: Split) -> float:

@@ -68,6 +68,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, index: slice | np.ndarray) -> "Split":
+        """Some of the samples, with their labels and lengths."""
+        lengths = None if self.lengths is None else self.lengths[index]
+        return Split(self.samples[index], self.labels[index], self.scale, lengths)
+
     def real(self) -> np.ndarray:
         """The samples as real numbers, float64 [frames, ..., channels]: what a network takes."""
         return self.samples.astype(np.float64) * self.scale
