@@ -116,7 +116,7 @@ def forget(recipe: Recipe, dataset: Dataset, build: Path) -> None:
 
 
 def golden_accuracy(network: Network, split: Split) -> float:
-    """Share of the split's samples that golden classifies rightly; of sequences, at the last step."""
+    """Share of the split's samples that golden classifies rightly; sequences at their last step."""
     right = 0
     for start in range(0, len(split), EVALUATION_FRAMES):
         some = split.part(slice(start, start + EVALUATION_FRAMES))

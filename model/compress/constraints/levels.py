@@ -1,5 +1,6 @@
 """Weights on a few levels: what all sets of levels share, and evenly spaced levels with a zero."""
 
+import itertools
 from functools import cached_property
 
 import numpy as np
@@ -72,6 +73,12 @@ class LevelSet(Composable):
         """Bits of a code."""
         return self.format.bits
 
+    @cached_property
+    def _spacing(self) -> int:
+        """The distance of neighbouring magnitudes if all are alike, else 0."""
+        steps = {b - a for a, b in itertools.pairwise(self.magnitudes)}
+        return 1 if not steps else steps.pop() if len(steps) == 1 else 0
+
     def fit(self, weight: torch.Tensor) -> torch.Tensor:
         """The best scales (float64 [1], or [weight.shape[0]]); 1 where all weights are zero."""
         return best_scales(self._groups(weight), self._magnitudes(weight))
@@ -80,7 +87,15 @@ class LevelSet(Composable):
         """The values nearest to ``weight / scale``, of its shape and type; ties go up.
 
         Zero goes to the lowest positive value if it is no level: absent weights are the mask's.
+        Evenly spaced magnitudes are rounded to; others are looked up, which is slower.
         """
+        if self._spacing:
+            least, step = self.magnitudes[0], self._spacing
+            offset = torch.where(ratio < 0, -least, least).to(ratio.dtype)
+            found = ((ratio - offset) / step + 0.5).floor() * step + offset
+            if least:  # nothing lies between -least and least
+                found = torch.where(ratio < 0, found.clamp(max=-least), found.clamp(min=least))
+            return found.clamp(-self.top, self.top)
         magnitudes = self._magnitudes(ratio).to(ratio.dtype)
         values = torch.cat([-magnitudes.flip(0), magnitudes[int(self.has_zero) :]])
         return values[torch.bucketize(ratio, (values[1:] + values[:-1]) / 2, right=True)]
