@@ -26,9 +26,10 @@ from model.compress.quantizers import (
 from model.ir.errors import BadInput
 
 MATRIX = (nn.Linear, nn.Conv2d, *STRUCTURED)
+MAXIMUM = (nn.MaxPool2d, functional.max_pool2d, torch.max_pool2d)
 PASSING = (
     *(nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, torch.flatten, "flatten"),
-    *(nn.MaxPool2d, functional.max_pool2d, torch.max_pool2d),
+    *MAXIMUM,
     *(torch.permute, torch.movedim, torch.transpose, "permute", "movedim", "transpose"),
     "contiguous",
 )
@@ -174,8 +175,19 @@ def _quantize(
     elif kind(graph, source) is ActivationQuantizer or _module_at(graph, source, SelfQuantizing):
         return
     else:
+        source = _pooled(graph, source)
         quantizer = ActivationQuantizer(formats.activation_bits, _signed(graph, source))
     _insert_after(graph, source, quantizer)
+
+
+def _pooled(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The max pooling that alone reads a node, else the node.
+
+    The largest of the codes is the code of the largest value, and there are fewer to make.
+    """
+    while len(node.users) == 1 and kind(graph, next(iter(node.users))) in MAXIMUM:
+        node = next(iter(node.users))
+    return node
 
 
 def _signed(graph: fx.GraphModule, node: fx.Node) -> bool:

@@ -65,7 +65,8 @@ class Forced(fx.Interpreter):
         self.network = network
         edges = golden.trace(network, codes)
         self.edges = {name: tensor.double() for name, tensor in edges.items()}
-        coded = [n.name for n in network.nodes if not isinstance(n.spec, MaxPoolSpec)]
+        pooled = {n.inputs[0]: n.name for n in network.nodes if isinstance(n.spec, MaxPoolSpec)}
+        coded = [pooled.get(n.name, n.name) for n in network.nodes if n.name not in pooled.values()]
         self.left = [network.input.name, *coded]
         self.compared = 0
 
@@ -73,6 +74,8 @@ class Forced(fx.Interpreter):
         codes = self.edges[edge]
         codes = codes.permute(0, 3, 1, 2) if real.ndim == 4 else codes.flatten(1)
         node = self.network[edge]
+        if isinstance(node.spec, MaxPoolSpec):  # the largest lies within the bound of all
+            node = self.network[node.inputs[0]]
         span = node.spec.out_format.codes
         target = (real / node.scale).clamp(span.low, span.high)
         error = float((codes - target).abs().max())
