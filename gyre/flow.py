@@ -111,6 +111,8 @@ class Flow:
         if self.retrain:
             training.forget(recipe, dataset, folder)
         module = training.train_float(recipe, dataset, folder)
+        for line in training.paddings(recipe, module):
+            self.say(f"padding    {line}")
         weights = training.float_weights(module)
         compressed = training.compress(recipe, dataset, module, folder)
         network = training.export_network(recipe, dataset, compressed, folder)

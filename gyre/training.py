@@ -24,6 +24,7 @@ import model
 from gyre.recipe import Recipe
 from model import golden, nets
 from model.compress import fit, solver
+from model.compress.constraints import padding_of
 from model.compress.training import accuracy, lengths_of, real_samples
 from model.data import Dataset, Split
 from model.export import check_supported, export
@@ -49,6 +50,16 @@ def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
     check_supported(module, real_samples(dataset.train, 16))
     solver.check_layers(module, recipe.compress.constraints())
     return module
+
+
+def paddings(recipe: Recipe, module: nn.Module) -> list[str]:
+    """What the recipe's constraints pad of the network's layers, a line each."""
+    lines = []
+    for name, constraint in recipe.compress.constraints().items():
+        found = padding_of(constraint, module.get_submodule(name).weight.detach())
+        if found is not None:
+            lines.append(f"{name}: {found}, padded")
+    return lines
 
 
 def train_float(recipe: Recipe, dataset: Dataset, build: Path) -> nn.Module:

@@ -48,13 +48,18 @@ class TrainOptions(Options):
         Applied to matrices only.
     shift : int
         Augmentation: each image is moved by up to so many pixels along both axes (a random crop of
-        the image padded with zeros).
+        the image padded with zeros); each sequence by up to so many features (spectra: a shift of
+        pitch), the outermost values being repeated.
     flip : bool
         Augmentation: each image is mirrored, left to right, half of the times.
+    noise, offset : float
+        Augmentation: standard deviation of Gaussian noise, drawn for each number of a sample, and
+        drawn once for all of them (log spectra: loudness), in real units.
     smoothing : float
         Label smoothing.
     distill : float
-        Share of the loss that follows the teacher's scores, if there is a teacher.
+        Share of the loss that follows the teacher's scores, if there is a teacher; of a sequence,
+        those of all its steps.
     temperature : float
         Softens the teacher's scores.
     clip : float
@@ -73,6 +78,8 @@ class TrainOptions(Options):
     schedule: Literal["cosine", "constant"] = "cosine"
     restart: int = Field(default=0, ge=0)
     shift: int = Field(default=0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
+    offset: float = Field(default=0.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     distill: float = Field(default=0.0, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
@@ -122,13 +129,19 @@ class _Resident:
             samples = samples[:, : int(self.lengths[index].max())]
         return samples[index].float() * self.scale
 
-    def scores(self, module: nn.Module, x: Tensor, index: Tensor | slice) -> Tensor:
-        """Scores [frames, classes] of a batch; of a sequence, those at its last step."""
-        scores = module(x)
+    def last(self, scores: Tensor, index: Tensor | slice) -> Tensor:
+        """Scores [frames, classes] that count: of a sequence, those at its last step."""
         if self.lengths is None:
             return scores
         last = (self.lengths[index] - 1).to(scores.device)
         return scores[torch.arange(len(scores), device=scores.device), last]
+
+    def every(self, scores: Tensor, index: Tensor | slice) -> Tensor:
+        """Scores [n, classes] of all frames, or of all steps of all sequences, without padding."""
+        if self.lengths is None:
+            return scores
+        steps = torch.arange(scores.shape[1])
+        return scores[(steps < self.lengths[index][:, None]).to(scores.device)]
 
     def batches(self, size: int) -> list[Tensor]:
         """Index tensors of the batches of one epoch, from torch's generator."""
@@ -176,7 +189,7 @@ def _accuracy(module: nn.Module, data: _Resident) -> float:
     hits = 0
     with parametrize.cached():  # a weight's quantizer works once, not once a batch
         for part in order.split(EVALUATION_BATCH):
-            best = data.scores(module, data.real(part), part).argmax(1)
+            best = data.last(module(data.real(part)), part).argmax(1)
             hits += int((best == data.labels[part]).sum())
     module.train(training)
     return hits / len(data)
@@ -353,6 +366,8 @@ class _Steps:
             x = _shifted(x, self.options.shift)
         if self.options.flip:
             x = _flipped(x)
+        if self.options.noise or self.options.offset:
+            x = _disturbed(x, self.options.noise, self.options.offset)
         loss = _loss(self.module, self.train, x, index, self.options, self.teacher)
         if self.regularizer is not None:
             loss = loss + self.regularizer.penalty()
@@ -400,14 +415,16 @@ def _loss(
     options: TrainOptions,
     teacher: nn.Module | None,
 ) -> Tensor:
-    scores = train.scores(module, x, index)
+    scores = module(x)
     labels = train.labels[index]
-    loss = functional.cross_entropy(scores, labels, label_smoothing=options.smoothing)
+    loss = functional.cross_entropy(
+        train.last(scores, index), labels, label_smoothing=options.smoothing
+    )
     if teacher is None or not options.distill:
         return loss
     with torch.no_grad():
-        target = (train.scores(teacher, x, index) / options.temperature).softmax(1)
-    soft = functional.cross_entropy(scores / options.temperature, target)
+        target = (train.every(teacher(x), index) / options.temperature).softmax(1)
+    soft = functional.cross_entropy(train.every(scores, index) / options.temperature, target)
     return (1 - options.distill) * loss + options.distill * options.temperature**2 * soft
 
 
@@ -420,7 +437,14 @@ def _rate(options: TrainOptions, epoch: float) -> float:
 
 
 def _shifted(x: Tensor, most: int) -> Tensor:
-    """Images [frames, rows, columns, channels] moved by up to ``most`` pixels each; zeros enter."""
+    """Images [frames, rows, columns, channels] moved by up to ``most`` pixels each; zeros enter.
+
+    Sequences [frames, steps, features] are moved along the features; the outermost are repeated.
+    """
+    if x.ndim == 3:
+        offset = torch.randint(-most, most + 1, (len(x), 1, 1)).to(x.device)
+        feature = (offset + torch.arange(x.shape[2], device=x.device)).clamp(0, x.shape[2] - 1)
+        return x.gather(2, feature.expand(x.shape))
     _check_images(x, "shift", "set shift to 0")
     frames, rows, columns, _ = x.shape
     padded = functional.pad(x, (0, 0, most, most, most, most))
@@ -436,6 +460,13 @@ def _flipped(x: Tensor) -> Tensor:
     _check_images(x, "flip", "set flip to false")
     mirrored = torch.rand(len(x)).to(x.device) < 0.5
     return torch.where(mirrored[:, None, None, None], x.flip(2), x)
+
+
+def _disturbed(x: Tensor, noise: float, offset: float) -> Tensor:
+    """Samples with Gaussian noise on each number, and one Gaussian number on each whole sample."""
+    each = torch.randn(x.shape).to(x.device)
+    whole = torch.randn(len(x), *[1] * (x.ndim - 1)).to(x.device)
+    return x + noise * each + offset * whole
 
 
 def _check_images(x: Tensor, option: str, remedy: str) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from model.compress import checkpoint
 from model.compress.training import (
     TrainOptions,
+    _disturbed,
     _flipped,
     _Resident,
     _shifted,
@@ -335,6 +336,40 @@ def test_shift_moves_whole_images() -> None:
     }
     moved = {tuple(image.flatten().tolist()) for image in _shifted(x, 1)}
     assert moved == allowed
+
+
+def test_shift_moves_the_features_of_whole_sequences() -> None:
+    torch.manual_seed(0)
+    x = torch.arange(1.0, 6).expand(200, 3, 5)
+    moved = {tuple(sequence.flatten().tolist()) for sequence in _shifted(x, 1)}
+    rows = ((1, 2, 3, 4, 5), (1, 1, 2, 3, 4), (2, 3, 4, 5, 5))
+    assert moved == {row * 3 for row in rows}
+
+
+def test_noise_is_on_each_number_and_offset_on_each_sample() -> None:
+    torch.manual_seed(0)
+    x = torch.zeros(400, 20, 5)
+    noisy, moved = _disturbed(x, 0.5, 0.0), _disturbed(x, 0.0, 0.5)
+    assert float(noisy.std()) == pytest.approx(0.5, rel=0.05)
+    assert float(noisy.mean((1, 2)).std()) == pytest.approx(0.05, rel=0.2)
+    assert float(moved.flatten(1).std(1).max()) == 0
+    assert float(moved[:, 0, 0].std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_teacher_of_sequences_is_followed_at_every_step_but_padding() -> None:
+    """A pupil with the whole loss from the teacher learns what it says at the first steps."""
+    options = TrainOptions(epochs=60, batch=8, learning_rate=3e-2, distill=1.0, temperature=1.0)
+    teacher = LastStep()
+    with torch.no_grad():
+        teacher.fc.weight.copy_(torch.tensor([[1.0, -1, 0], [-1, 1, 0]]))
+    pupils = [
+        fit(LastStep(), sequences(filler), options, seed=1, teacher=teacher)
+        for filler in (0.0, 100.0)
+    ]
+    assert_same(*pupils)
+    first = torch.randn(50, 1, 3, generator=torch.Generator().manual_seed(0))
+    said = [net(first).softmax(2) for net in (teacher, pupils[0])]
+    assert float((said[0] - said[1]).detach().abs().max()) < 0.1
 
 
 def test_shift_needs_images() -> None:

@@ -24,6 +24,7 @@ from model.compress.constraints.compose import (  # noqa: E402
     grid_of,
     levels_of,
     mask_of,
+    padding_of,
     structure_of,
 )
 from model.compress.constraints.conductance import Conductance  # noqa: E402
@@ -66,5 +67,6 @@ __all__ = [
     "known",
     "levels_of",
     "mask_of",
+    "padding_of",
     "structure_of",
 ]

@@ -1,5 +1,7 @@
 """Constraints that hold together."""
 
+import copy
+
 import torch
 
 from model.compress.constraints.base import Composable, Constraint
@@ -110,6 +112,19 @@ def grid_of(frozen: Constraint) -> tuple[int, int] | None:
 def circulant_of(frozen: Constraint) -> int | None:
     """The size of a frozen constraint's circulant blocks; None if it has none."""
     return next((part.k for part in _parts(frozen) if isinstance(part, FixedCirculant)), None)
+
+
+def padding_of(constraint: Constraint, weight: torch.Tensor) -> str | None:
+    """What of a weight's sizes a constraint pads, in words; None if its blocks divide it."""
+    for part in _parts(constraint):
+        if getattr(part, "pad", None) == "pad":
+            strict = copy.copy(part)
+            strict.pad = "refuse"
+            try:
+                strict.freeze(weight)
+            except BadInput as error:
+                return error.found
+    return None
 
 
 def _parts(constraint: Constraint) -> tuple[Constraint, ...]:

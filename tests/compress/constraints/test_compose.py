@@ -23,10 +23,12 @@ from model.compress.constraints import (
     OddLevels,
     PowerOfTwo,
     Ternary,
+    build,
     circulant_of,
     grid_of,
     levels_of,
     mask_of,
+    padding_of,
     structure_of,
 )
 from model.ir.errors import BadInput
@@ -172,3 +174,12 @@ def test_identity_of_a_mask_follows_its_content() -> None:
     assert repr(FixedMask(a)) == repr(FixedMask(a.clone()))
     assert repr(FixedMask(a)) != repr(FixedMask(~a))
     assert repr(FixedMask(a)) != repr(FixedMask(a, grid=(1, 1)))
+
+
+def test_padding_is_told_where_blocks_do_not_divide() -> None:
+    weight = torch.ones(6, 8)
+    padded = build({"filter_sparsity": 3, "block_circulant": {"k": 4, "pad": "pad"}}, "x")
+    assert padding_of(padded, weight) == "6 rows, which blocks of 4 do not divide"
+    assert padding_of(padded, torch.ones(4, 8)) is None
+    assert padding_of(build({"block_circulant": {"k": 2, "pad": "pad"}}, "x"), weight) is None
+    assert padding_of(build({"filter_sparsity": 3}, "x"), weight) is None
