@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gyre import recipe as recipes
-from gyre import zoo
+from gyre import results, zoo
 from model import data
 from model.ir.checksums import write_sums
 from model.ir.errors import BadInput
@@ -107,3 +107,18 @@ def test_mnist_network_is_compressed_as_promised() -> None:
     assert origin.weights * 32 / network.stored_bits() >= 24
     assert origin.accuracy["golden"] >= 0.973
     assert origin.accuracy["float"] >= 0.975
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(ROOT.glob("zoo/*/")), ids=lambda folder: folder.name
+)  # fmt: skip
+def test_kept_networks_are_those_of_the_recipes(folder: Path) -> None:
+    """A kept network that its recipe no longer makes could not be made again."""
+    network, origin = zoo.read_entry(folder)
+    known = {
+        recipe.name: recipe.hash
+        for path, variant in results.recipes([])
+        if (recipe := recipes.load(path, variant=variant))
+    }
+    assert known[folder.name] == origin.recipe
+    assert network.name == folder.name
