@@ -132,7 +132,7 @@ def is_static(structure: Constraint, weight: Tensor) -> bool:
     Tried on weights of a shape whose magnitudes are ordered in opposite ways: a choice by magnitude
     that removes anything differs between them.
     """
-    count = torch.arange(1.0, weight.numel() + 1).reshape(weight.shape)
+    count = torch.arange(1.0, weight.numel() + 1).reshape(weight.shape) / weight.numel()
     probes = [count, count.flip(tuple(range(weight.ndim)))]
     probes += [probe.pow(8) for probe in probes]
     found = [structure.freeze(probe).project(count) for probe in probes]

@@ -291,6 +291,11 @@ def test_static_structures_are_told_from_those_by_magnitude(rule: Constraint, st
     assert is_static(rule, torch.randn(4, 6)) == static
 
 
+def test_static_structures_are_told_apart_in_large_layers_too() -> None:
+    assert is_static(BlockCirculant(4), torch.randn(1024, 128))
+    assert not is_static(FilterSparsity(2), torch.randn(1024, 128))
+
+
 def test_initialisation_depends_on_the_seed_alone() -> None:
     nets = [tiny.network(5), tiny.network(6), tiny.network(5)]
     for net, seed in zip(nets, (1, 1, 2), strict=True):
