@@ -25,12 +25,13 @@ from gyre.recipe import Recipe
 from model import golden, nets
 from model.compress import fit, solver
 from model.compress.constraints import padding_of
+from model.compress.realise import calibration
+from model.compress.tracing import MATRIX
 from model.compress.training import accuracy, lengths_of, real_samples
 from model.data import Dataset, Split
 from model.export import check_supported, export
 from model.ir.network import Network
 
-CALIBRATION_FRAMES = 2048
 EVALUATION_FRAMES = 1000
 HASH_DIGITS = 16
 SECONDS = "seconds.txt"
@@ -104,7 +105,7 @@ def export_network(recipe: Recipe, dataset: Dataset, module: nn.Module, build: P
     folder = build / f"export-{keys(recipe, dataset)['export']}" / "network"
     if folder.exists():
         return Network.load(folder)
-    samples = real_samples(dataset.train, CALIBRATION_FRAMES)
+    samples = real_samples(calibration(dataset))
     network = export(module, samples[:1], samples, name=recipe.name, **recipe.format.model_dump())
     network.save(folder)
     return network
@@ -168,8 +169,8 @@ def _timed(folder: Path) -> Iterator[None]:
 
 
 def float_weights(module: nn.Module) -> int:
-    """Weights of the uncompressed network: no biases, no batch normalization."""
-    return sum(p.numel() for p in module.parameters() if p.ndim > 1)
+    """Weights of the uncompressed network: its matrices; no biases, peepholes, normalization."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, MATRIX))
 
 
 def _key(text: str, dataset: Dataset) -> str:

@@ -6,7 +6,7 @@ the last place where a sum has more than 24 bits and lies next to a rounding's b
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from model.compress.constraints import Constraint, Levels
+from model.compress.layers import STRUCTURED
 from model.compress.quantizers import FormatOptions, WeightQuantizer
 from model.ir.errors import BadInput
 from model.ir.numerics import FixedPointFormat
@@ -24,11 +25,6 @@ BITS_MIN = 4
 STATE_HEADROOM = 1.25
 GATE_REACH = 16.0
 MATRICES = ("gates_x", "gates_y", "project")
-
-
-def matrix(layer: nn.Module) -> Tensor:
-    """The weight [out, in] of a linear layer, plain or structured, computed once."""
-    return layer.expanded() if hasattr(layer, "expanded") else layer.weight
 
 
 def split_peephole(peephole: Tensor | None) -> tuple[Tensor, Tensor] | None:
@@ -71,10 +67,6 @@ class FixedPointQuantizer(WeightQuantizer):
         del self.log_scale
         self.register_buffer("log_scale", weight.new_zeros(1), persistent=False)
         self.format = format
-
-    def _fitted(self, weight: Tensor) -> Tensor:
-        """Nothing is fitted here: the scale is given."""
-        return weight.new_ones(1)
 
     @property
     def scale(self) -> Tensor:
@@ -256,6 +248,12 @@ class LSTMQuantizer(nn.Module):
         if peephole is not None:
             peephole = _Grid.apply(peephole, self.formats.peephole)
         return bias + (rounded - bias.detach()), split_peephole(peephole)
+
+    @staticmethod
+    def product(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+        """The product with the expanded matrix: a transform would round, which the codes do not."""
+        weight = layer.expanded() if isinstance(layer, STRUCTURED) else layer.weight
+        return lambda x: x @ weight.T
 
     def entering(self, x: Tensor) -> Tensor:
         return _Grid.apply(x, self.formats.x)

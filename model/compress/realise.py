@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -19,7 +20,7 @@ from model.compress.quantizers import FormatOptions
 from model.compress.solver import check_layers
 from model.compress.tracing import insert_quantizers
 from model.compress.training import TrainOptions, fit, lengths_of, real_samples
-from model.data import Dataset
+from model.data import Dataset, Split
 
 CALIBRATION_FRAMES = 2048
 CALIBRATION_NUMBERS = 1 << 21
@@ -108,6 +109,12 @@ def release(module: nn.Module, names: Mapping[str, object]) -> None:
         parametrize.remove_parametrizations(module.get_submodule(name), "weight")
 
 
+def calibration(data: Dataset) -> Split:
+    """Training samples that scales are fitted to: evenly spaced, since some sets are in order."""
+    frames = min(CALIBRATION_FRAMES, CALIBRATION_NUMBERS // math.prod(data.shape), len(data.train))
+    return data.train.part(np.linspace(0, len(data.train) - 1, max(1, frames)).astype(np.int64))
+
+
 def retrain(
     module: nn.Module,
     data: Dataset,
@@ -142,14 +149,14 @@ def retrain(
         check_layers(module, layers)
         frozen = realise(module, structures_of(layers))
     own = {name: levels_of(constraint) for name, constraint in layers.items()}
-    frames = max(1, min(CALIBRATION_FRAMES, CALIBRATION_NUMBERS // math.prod(data.shape)))
+    samples = calibration(data)
     quantized = insert_quantizers(
         module,
-        real_samples(data.train, frames),
+        real_samples(samples),
         formats,
         frozen,
         {name: levels for name, levels in own.items() if levels is not None},
-        lengths=lengths_of(data.train, frames),
+        lengths=lengths_of(samples),
         mismatch=options.mismatch,
     )
     return fit(

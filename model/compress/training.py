@@ -9,7 +9,7 @@ sorted by length, and the batches, cut to their longest member, are taken in ran
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 from model.compress import checkpoint
 from model.compress.mismatch import MismatchOptions
 from model.compress.quantizers import WeightQuantizer
+from model.compress.tracing import MATRIX
 from model.data import Dataset, Split
 from model.ir.errors import BadInput
 from model.options import Options
@@ -38,7 +39,7 @@ class TrainOptions(Options):
     Parameters
     ----------
     epochs, batch : int
-        Passes over the training samples, and samples per step.
+        Passes over the training samples, and samples per step, 2 at least.
     optimizer : str
         ``"adam"`` or ``"sgd"`` (with ``momentum``).
     learning_rate : float
@@ -70,7 +71,7 @@ class TrainOptions(Options):
     """
 
     epochs: int = Field(ge=1)
-    batch: int = Field(default=128, ge=1)
+    batch: int = Field(default=128, ge=2)
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -147,14 +148,20 @@ class _Resident:
         """Index tensors of the batches of one epoch, from torch's generator."""
         order = torch.randperm(len(self))
         if self.lengths is None:
-            batches = list(order.split(size))
-        else:
-            batches = []
-            for stretch in order.split(size * BUCKET):
-                batches += stretch[self.lengths[stretch].argsort(stable=True)].split(size)
-            batches = [batches[n] for n in torch.randperm(len(batches)).tolist()]
-        # a batch of one would break batch normalization
-        return [part for part in batches if len(part) > 1 or len(order) == 1]
+            return _whole(order.split(size))
+        batches = []
+        for stretch in order.split(size * BUCKET):
+            batches += stretch[self.lengths[stretch].argsort(stable=True)].split(size)
+        return _whole([batches[n] for n in torch.randperm(len(batches)).tolist()])
+
+
+def _whole(batches: Sequence[Tensor]) -> list[Tensor]:
+    """The batches, with a batch of one sample joined to another: it would break normalization."""
+    large = [part for part in batches if len(part) > 1]
+    single = [part for part in batches if len(part) == 1]
+    if large and single:
+        large[-1] = torch.cat([large[-1], *single])
+    return large or single
 
 
 def real_samples(split: Split, count: int | None = None) -> Tensor:
@@ -478,9 +485,14 @@ def _check_images(x: Tensor, option: str, remedy: str) -> None:
 
 def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     parameters = [p for p in module.parameters() if p.requires_grad]
+    layers = [part for part in module.modules() if isinstance(part, MATRIX)]
+    decayed = {id(p) for layer in layers for p in layer.parameters() if p.ndim > 1}
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in parameters if id(p) in decayed],
+            "weight_decay": options.weight_decay,
+        },
+        {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},
     ]
     if options.optimizer == "adam":
         return torch.optim.AdamW(groups, lr=options.learning_rate)

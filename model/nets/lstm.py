@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.compress.constraints import Constraint, Levels
-from model.compress.fixed_point import LSTMQuantizer, matrix, split_peephole
+from model.compress.fixed_point import LSTMQuantizer, split_peephole
+from model.compress.layers import product
 from model.compress.quantizers import FormatOptions
 from model.ir.errors import BadInput
 from model.ir.lstm import GATES, PEEPHOLES
@@ -119,18 +119,18 @@ class LSTM(nn.Module):
         watch: Callable[[str, Tensor], Any] | None = None,
     ) -> Tensor:
         """All steps; ``watch`` gets the gates' sums, c and y of each."""
-        weight_x, weight_y = matrix(self.gates_x), matrix(self.gates_y).T
-        project = None if self.project is None else matrix(self.project).T
+        gates_x, gates_y = arithmetic.product(self.gates_x), arithmetic.product(self.gates_y)
+        project = None if self.project is None else arithmetic.product(self.project)
         bias, peephole = arithmetic.constants(self.gates_x.bias, self.peephole)
         count = len(x)
         x = arithmetic.entering(x).transpose(0, 1)  # steps first: each step is one piece of memory
-        sums = functional.linear(x, weight_x, bias)
+        sums = gates_x(x.flatten(0, 1)).unflatten(0, x.shape[:2]) + bias
         c = x.new_zeros(count, self.cells)
         y = x.new_zeros(count, self.outputs)
         both = 2 * self.cells
         outputs = []
         for a in sums.unbind(0):
-            a = arithmetic.gates(torch.addmm(a, y, weight_y))
+            a = arithmetic.gates(a + gates_y(y))
             if peephole is None:
                 inner = arithmetic.sigmoid(a[:, :both])
             else:
@@ -143,7 +143,7 @@ class LSTM(nn.Module):
                 last = arithmetic.peeped(last, c, peephole[1])
             y = arithmetic.hidden(arithmetic.sigmoid(last) * arithmetic.tanh(c))
             if project is not None:
-                y = arithmetic.leaving(y @ project)
+                y = arithmetic.leaving(project(y))
             outputs.append(y)
             if watch is not None:
                 watch("gates", a)
@@ -211,6 +211,7 @@ class Real:
     """The arithmetic of real numbers: nothing is rounded."""
 
     sigmoid, tanh = staticmethod(torch.sigmoid), staticmethod(torch.tanh)
+    product = staticmethod(product)
 
     def __init__(self, g: str) -> None:
         self.g = torch.tanh if g == "tanh" else torch.sigmoid

@@ -1,6 +1,8 @@
 """Layers that hold a constrained weight in its compressed form, and train in it."""
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from model.compress.constraints import Constraint, circulant_of, grid_of, mask_of
 from model.compress.layers.block_sparse import BlockSparseLinear
@@ -8,7 +10,25 @@ from model.compress.layers.circulant import CirculantConv2d, CirculantLinear
 
 STRUCTURED = (CirculantLinear, CirculantConv2d, BlockSparseLinear)
 
-__all__ = ["STRUCTURED", "BlockSparseLinear", "CirculantConv2d", "CirculantLinear", "compact"]
+__all__ = [
+    "STRUCTURED",
+    "BlockSparseLinear",
+    "CirculantConv2d",
+    "CirculantLinear",
+    "compact",
+    "product",
+]
+
+
+def product(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The function [n, in] to [n, out] of a linear layer, plain or structured, without its bias.
+
+    What depends on the weight alone is computed once.
+    """
+    if isinstance(layer, STRUCTURED):
+        return layer.product()
+    weight = layer.weight.T
+    return lambda x: x @ weight
 
 
 def compact(layer: nn.Module, frozen: Constraint) -> nn.Module:

@@ -1,6 +1,7 @@
 """A linear layer that keeps the same number of blocks in every block row, and no others."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -73,15 +74,23 @@ class BlockSparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Samples [..., in_features] to [..., out_features]."""
         lead = x.shape[:-1]
-        x = x.reshape(-1, self.in_features).T  # blocks of the gather are then contiguous
-        size = self.block_columns * self.columns_per_block
-        if size > self.in_features:
-            x = functional.pad(x, (0, 0, 0, size - self.in_features))
-        blocks = x.reshape(self.block_columns, -1).index_select(0, self.columns.flatten())
-        read = blocks.reshape(self.block_rows, -1, x.shape[1])  # [block rows, kept * c, frames]
-        matrices = self.weight.transpose(1, 2).flatten(2)  # [block rows, r, kept * c]
-        y = torch.bmm(matrices, read).flatten(0, 1)[: self.out_features].T
+        y = self.product()(x.reshape(-1, self.in_features))
         return (y if self.bias is None else y + self.bias).reshape(*lead, self.out_features)
+
+    def product(self) -> Callable[[Tensor], Tensor]:
+        """Samples [n, in_features] to [n, out_features] without the bias."""
+        matrices = self.weight.transpose(1, 2).flatten(2)  # [block rows, r, kept * c]
+        size = self.block_columns * self.columns_per_block
+
+        def apply(x: Tensor) -> Tensor:
+            x = x.T  # blocks of the gather are then contiguous
+            if size > self.in_features:
+                x = functional.pad(x, (0, 0, 0, size - self.in_features))
+            blocks = x.reshape(self.block_columns, -1).index_select(0, self.columns.flatten())
+            read = blocks.reshape(self.block_rows, -1, x.shape[1])  # [block rows, kept * c, n]
+            return torch.bmm(matrices, read).flatten(0, 1)[: self.out_features].T
+
+        return apply
 
     def expanded(self) -> Tensor:
         """The weight as a matrix [out_features, in_features]; absent blocks are 0."""

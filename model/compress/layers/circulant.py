@@ -12,6 +12,7 @@ which is faster there than ``torch.fft`` on small batches of a CPU; larger ones 
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -128,24 +129,39 @@ class CirculantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Samples [..., in_features] to [..., out_features]."""
-        lead, weight, k = x.shape[:-1], self.weight, self.k
-        p, q = weight.shape[:2]
-        x = x.reshape(-1, self.in_features)
-        if q * k > self.in_features:
-            x = functional.pad(x, (0, q * k - self.in_features))
-        frames = len(x)
-        inputs = analyse(x.reshape(-1, k)).reshape(k, frames, q)
-        factors = spectra_of_weights(weight)
-        real, half = real_bins(k), (k - 1) // 2
-        parts = [torch.bmm(inputs[:real], factors[:real].transpose(1, 2))]
-        if half:
-            both = torch.cat([inputs[real : real + half], inputs[real + half :]], 2)
-            matrices = complex_as_real(factors[real : real + half], factors[real + half :], 1, 2)
-            products = torch.bmm(both, matrices.transpose(1, 2))
-            parts += [products[..., :p], products[..., p:]]
-        y = synthesise(torch.cat(parts).reshape(k, frames * p)).reshape(frames, p * k)
-        y = y[:, : self.out_features]
+        lead = x.shape[:-1]
+        y = self.product()(x.reshape(-1, self.in_features))
         return (y if self.bias is None else y + self.bias).reshape(*lead, self.out_features)
+
+    def product(self) -> Callable[[Tensor], Tensor]:
+        """Samples [n, in_features] to [n, out_features] without the bias.
+
+        The weight's spectra are computed once, here: for a loop that applies the layer many times.
+        """
+        k, weight = self.k, self.weight
+        p, q = weight.shape[:2]
+        real, half = real_bins(k), (k - 1) // 2
+        factors = spectra_of_weights(weight)
+        reals = factors[:real].transpose(1, 2)
+        pairs = None
+        if half:
+            both = factors[real : real + half], factors[real + half :]
+            pairs = complex_as_real(*both, 1, 2).transpose(1, 2)
+
+        def apply(x: Tensor) -> Tensor:
+            frames = len(x)
+            if q * k > self.in_features:
+                x = functional.pad(x, (0, q * k - self.in_features))
+            inputs = analyse(x.reshape(-1, k)).reshape(k, frames, q)
+            parts = [torch.bmm(inputs[:real], reals)]
+            if pairs is not None:
+                both = torch.cat([inputs[real : real + half], inputs[real + half :]], 2)
+                products = torch.bmm(both, pairs)
+                parts += [products[..., :p], products[..., p:]]
+            y = synthesise(torch.cat(parts).reshape(k, frames * p)).reshape(frames, p * k)
+            return y[:, : self.out_features]
+
+        return apply
 
     def expanded(self) -> Tensor:
         """The weight as a matrix [out_features, in_features]."""
