@@ -128,7 +128,9 @@ class Flow:
 
         ``on`` is ``"test"``, or ``"validation"`` for what is still being chosen.
         """
-        trained, dataset = self.trained, self.dataset
+        # a network of the zoo has its accuracies of the test split alone
+        trained = self.trained if on == "test" else self._made
+        dataset = self.dataset
         split = dataset.test if on == "test" else dataset.validation
         shares = trained.accuracy(split)
         shares["golden"] = training.golden_accuracy(trained.network, split)

@@ -97,6 +97,8 @@ class GoalSection(Options):
         Shares of the test split: least of the float network and of golden, and most between them.
     ratio_weights_min, ratio_bits_min : float
         Least compression.
+    more_than, more_max : str, float
+        Another result of the same recipe file, and most that golden may lose more than that one's.
     pool : str
         Name under which the results of several folds are pooled.
     loss_pooled_max : float
@@ -111,6 +113,8 @@ class GoalSection(Options):
     loss_max: float | None = None
     ratio_weights_min: float | None = None
     ratio_bits_min: float | None = None
+    more_than: str | None = None
+    more_max: float | None = None
     pool: str | None = None
     loss_pooled_max: float | None = None
 

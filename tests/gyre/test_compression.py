@@ -7,8 +7,10 @@ import pytest
 from gyre import compression, results
 from gyre import recipe as recipes
 from gyre.compression import Result
+from gyre.flow import ZooFlow
 from model.ir.errors import BadInput
 from model.ir.network import Network
+from tests.gyre import reduced
 from tests.gyre.front import TINY, call
 
 RESULT = Result(
@@ -20,8 +22,8 @@ RESULT = Result(
     split="test",
     samples=200,
     seed=1,
-    accuracy={"float": 0.99, "compressed": 0.985, "golden": 0.98},
-    right={"float": 198, "compressed": 197, "golden": 196},
+    accuracy={"float": 0.99, "compressed": 0.98, "golden": 0.98},
+    right={"float": 198, "compressed": 196, "golden": 196},
     compression={
         "weights": 1000,
         "kept": 100,
@@ -96,11 +98,17 @@ def test_choosing_reads_validation_alone(
     assert (found.split, found.samples) == ("validation", 237)
 
 
-def test_validation_figures_are_not_kept(tiny: Path, tmp_path: Path) -> None:
-    said = call("compress", tiny, "--on", "validation", "--record", "--out", tmp_path / "out")
-    assert said.status == 2
-    assert "validation" in said.error
-    assert not (tmp_path / "out").exists()
+def test_kept_network_is_not_measured_on_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zoo knows the accuracies of the test split alone."""
+    flow = ZooFlow(results.ROOT / "zoo" / "mnist_mlp")
+    flow.__dict__["dataset"] = reduced.dataset("mnist")
+
+    def trained(_: object) -> None:
+        raise AssertionError("trained anew")
+
+    monkeypatch.setattr("gyre.flow.Flow._made", property(trained))
+    with pytest.raises(AssertionError, match="trained anew"):
+        flow.compress("validation")
 
 
 # --- variants ----------------------------------------------------------------------------------
@@ -149,10 +157,34 @@ def test_recipe_without_an_engine_is_told_so_before_any_training(
         ({"accuracy_min": 0.981}, 1),
         ({"loss_max": 0.009, "ratio_bits_min": 21.0}, 2),
         ({"float_min": 0.991, "published": "0.99"}, 1),
+        ({"accuracy_min": 0.0, "loss_max": 0.0}, 0),
     ],
 )
 def test_goals_are_compared_with_golden(goal: dict, missed: int) -> None:
     assert len(with_goal(**goal).missed()) == missed
+
+
+def test_golden_must_be_what_was_trained() -> None:
+    off = dataclasses.replace(
+        RESULT, samples=10000, accuracy={"float": 0.99, "compressed": 0.99, "golden": 0.9888}
+    )
+    assert off.missed() == ["golden: 0.0012 from the compressed network, wanted <= 0.001"]
+    right = dataclasses.replace(off, accuracy=off.accuracy | {"golden": 0.9891})
+    assert right.missed() == []
+
+
+def test_loss_beyond_that_of_another_row_is_missed() -> None:
+    more = with_goal(more_than="tiny", more_max=0.002)
+    better = dataclasses.replace(RESULT, accuracy=RESULT.accuracy | {"golden": 0.9825})
+    rows = [dataclasses.replace(better, name="tiny"), dataclasses.replace(more, name="tiny_b5")]
+    page = results.page({"tiny": rows}, "")
+    assert "missed: more_max: 0.0025 more than tiny, wanted 0.002" in page
+    near = [dataclasses.replace(rows[0], accuracy=RESULT.accuracy), rows[1]]
+    assert "| reached |" in results.page({"tiny": near}, "")
+
+
+def test_page_names_what_was_not_run() -> None:
+    assert "Not run yet: `a`, `b`." in results.page({"tiny": [RESULT]}, "", ["a", "b"])
 
 
 def test_page_has_a_row_for_each_result_and_says_what_is_missed() -> None:
@@ -177,7 +209,10 @@ def test_folds_are_pooled_with_their_interval() -> None:
     ]
     page = results.page({"tiny": folds}, "")
     # mean loss 0.5 %, standard deviation 0.5 %, three folds: 4.303 * 0.5 / sqrt(3) = 1.242
-    assert "| `folds` | 3 | 600 | 99.00 | 98.50 | 0.50 | -0.74 to 1.74 | <= 0.51: reached |" in page
+    assert (
+        "| `folds` | 3 | 600 | 99.00 | 98.50 | 0.50 | -0.74 to 1.74 | <= 0.51: reached | 0.50 |"
+        in page
+    )
 
 
 def test_kept_results_are_those_of_the_recipes() -> None:
