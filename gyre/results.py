@@ -221,7 +221,7 @@ def page(results: dict[str, list[Result]], rtl: str, missing: Sequence[str] = ()
         about = (
             f"{first.data_name}, {first.samples:,} {first.split} samples; trained on "
             f"{machine['device']}, {machine['threads']} threads a training, torch "
-            f"{machine['torch']}; seconds are wall time, in part beside other trainings. Rows: "
+            f"{machine['torch']}; seconds are wall time, beside other trainings. Rows: "
             f"`{first.command}`"
             + (" and its variants (`--variant NAME`).\n" if len(rows) > 1 else ".\n")
         )
