@@ -93,7 +93,7 @@ def test_set_replaces_one_key(path: Path, text: str, read: object, value: object
         ("float.learning_rate=inf", "float.learning_rate", "inf", "correct"),
         ("float.optimizer=adagrad", "float.optimizer", "'adagrad'", "correct optimizer"),
         ("seed=-1", "seed", "-1", "correct seed"),
-        ("format.weight_bits=1", "format.weight_bits", "1", "correct weight_bits"),
+        ("format.weight_bits=0", "format.weight_bits", "0", "correct weight_bits"),
         ("format.input_bits=17", "format.input_bits", "17", "correct input_bits"),
         ("mapping.engine=tpu", "mapping.engine", "'tpu'", "correct engine"),
         ("mapping.multipliers=0", "mapping.multipliers", "0", "correct multipliers"),
