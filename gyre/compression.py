@@ -9,7 +9,7 @@
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,9 @@ class Result:
         The recipe's section, if it has one.
     command : str
         What makes it again.
+    mismatch : dict
+        Of devices that differ: ``devices``, their number, and ``mean``, ``least`` and ``deviation``
+        of their accuracies; empty if none were asked for.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Result:
     machine: dict[str, Any]
     goal: dict[str, Any]
     command: str
+    mismatch: dict[str, float] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -134,6 +138,7 @@ def make_result(
     seconds: dict[str, float],
     device: str,
     command: str,
+    mismatch: dict[str, float],
 ) -> Result:
     """The figures of one compression."""
     return Result(
@@ -156,6 +161,7 @@ def make_result(
         },
         goal=recipe.goal.plain(),
         command=command,
+        mismatch=mismatch,
     )
 
 
@@ -210,6 +216,12 @@ def show(result: Result, console: Console) -> None:
         f"{figures['ratio_bits']:.2f}x",
         f"{figures['bits_on_chip']:,} bits",
     )
+    if found := result.mismatch:
+        table.caption_justify = "left"
+        table.caption = (
+            f"mismatch, {found['devices']} devices: {100 * found['mean']:.2f} ± "
+            f"{100 * found['deviation']:.2f} %, least {100 * found['least']:.2f} %"
+        )
     console.print(table, soft_wrap=False)
     for line in result.missed():
         console.print(f"goal missed  {line}", style="red", markup=False)

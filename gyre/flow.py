@@ -48,7 +48,9 @@ class Trained:
 
     ``accuracy`` gives, for a split, the shares that ``float`` and ``compressed`` classify rightly:
     measured now, or, for the test split alone, as recorded when the network of the zoo was trained.
-    ``seconds`` holds the wall times of the trainings, where they are known.
+    ``seconds`` holds the wall times of the trainings, where they are known. ``mismatch`` gives, for
+    a split, what the recipe asks of devices that differ: nothing for a network of the zoo, which
+    has integers alone.
     """
 
     network: Network
@@ -56,6 +58,7 @@ class Trained:
     accuracy: Callable[[Split], dict[str, float]]
     source: str
     seconds: dict[str, float]
+    mismatch: Callable[[Split], dict[str, float]] = lambda split: {}
 
 
 class Flow:
@@ -120,16 +123,20 @@ class Flow:
         def accuracy(split: Split) -> dict[str, float]:
             return training.accuracies(module, compressed, split)
 
+        def mismatch(split: Split) -> dict[str, float]:
+            return training.under_mismatch(recipe, compressed, split)
+
         seconds = training.seconds(recipe, dataset, folder)
-        return Trained(network, weights, accuracy, "trained by this recipe", seconds)
+        return Trained(network, weights, accuracy, "trained by this recipe", seconds, mismatch)
 
     def compress(self, on: str = "test") -> compression.Result:
         """Accuracy and compression, written to the output folder.
 
         ``on`` is ``"test"``, or ``"validation"`` for what is still being chosen.
         """
-        # a network of the zoo has its accuracies of the test split alone
-        trained = self.trained if on == "test" else self._made
+        # of a network of the zoo the test split's accuracies are known, of nominal devices
+        kept = on == "test" and not self.recipe.evaluate.samples
+        trained = self.trained if kept else self._made
         dataset = self.dataset
         split = dataset.test if on == "test" else dataset.validation
         shares = trained.accuracy(split)
@@ -145,6 +152,7 @@ class Flow:
             seconds=trained.seconds,
             device=compression.processor() if device().type == "cpu" else str(device()),
             command=self.command,
+            mismatch=trained.mismatch(split),
         )
         path = compression.write(self.out / compression.FILE, result)
         self.say(f"result     {path}")

@@ -10,7 +10,7 @@ Two measurements, printed as tables:
    projected after each of its updates to see whether it is there.
 
 Accuracies are of validation; weights stay float, so that the structure alone is compared. Both
-sides train one epoch at a time at the recipe's learning rate, and evaluation is not counted.
+sides train one epoch at a time at one constant learning rate, and evaluation is not counted.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def _until(
             return seconds, epoch
         if epoch < MOST_EPOCHS:
             begin = time.perf_counter()
-            fit(net, dataset, options, seed=epoch, title="cost", regularizer=pull)
+            fit(net, dataset, options, seed=epoch, title="cost", regularizer=pull, watch=False)
             seconds += time.perf_counter() - begin
     return math.inf, MOST_EPOCHS
 
@@ -153,7 +153,7 @@ def main() -> None:
     console.print(table)
 
     recipe = recipes.load(ROOT / "recipes" / f"{arguments.recipe}.toml")
-    dataset = data.load(recipe.data.name)
+    dataset = data.load(recipe.data.name, recipe.data.options)
     module = training.train_float(recipe, dataset, build_root() / "trained")
     layers = list(recipe.compress.layers)
     goal = accuracy(module, dataset.validation) - arguments.loss

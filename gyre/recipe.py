@@ -1,8 +1,9 @@
 """Recipes: one TOML file names the data, network, constraint, solver, formats and engine.
 
 Sections: ``name`` and ``seed`` at the top, then ``[data]``, ``[network]``, ``[float]``,
-``[compress]``, ``[format]``, ``[mapping]``, ``[simulate]``. The first six of these (without the
-name) decide the trained network and make up :attr:`Recipe.hash`; the rest only its hardware.
+``[compress]``, ``[format]``, ``[evaluate]``, ``[mapping]``, ``[simulate]``. The seed and the first
+five sections decide the trained network and make up :attr:`Recipe.hash`; ``[evaluate]`` says what
+else is measured of it, and the rest is its hardware.
 ``[goal]`` holds the published figure and those to reach. ``[variants.NAME]`` holds keys that
 replace the recipe's own, table by table; the variant's recipe is named ``<name>_<NAME>``.
 """
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from model import data, nets
-from model.compress import FormatOptions, TrainOptions, constraints, solver
+from model.compress import FormatOptions, MismatchOptions, TrainOptions, constraints, solver
 from model.compress.constraints import Constraint
 from model.ir.errors import BadInput
 from model.ir.spec import check_name
@@ -60,6 +61,13 @@ class CompressSection(Options):
     def solver_options(self) -> Options:
         """The solver's options, checked; raises BadInput for what is unknown or wrong."""
         return checked(solver.find(self.solver)[1], self.options, "compress.options")
+
+
+class EvaluateSection(Options):
+    """``[evaluate]``: the accuracy of ``samples`` devices (0: none) under ``mismatch``."""
+
+    mismatch: MismatchOptions = MismatchOptions()
+    samples: int = Field(default=0, ge=0)
 
 
 class MappingSection(Options):
@@ -137,6 +145,7 @@ class Recipe(Options):
     float_: TrainOptions = Field(alias="float")
     compress: CompressSection
     format: FormatOptions = FormatOptions()
+    evaluate: EvaluateSection = EvaluateSection()
     mapping: MappingSection = MappingSection()
     simulate: SimulateSection = SimulateSection()
     goal: GoalSection = GoalSection()

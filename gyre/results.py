@@ -186,6 +186,8 @@ def recipes(stems: list[str]) -> Iterator[tuple[Path, str | None]]:
 def kept(recipe: Recipe) -> Result | None:
     """The kept result of a recipe, if it was made of this very recipe, else None.
 
+    It must have as many devices under mismatch as the recipe asks for.
+
     Goals decide nothing of a result: they are those that the recipe has now.
     """
     path = RESULTS / f"{recipe.name}.json"
@@ -193,6 +195,8 @@ def kept(recipe: Recipe) -> Result | None:
         return None
     result = compression.read(path)
     if result.recipe != recipe.hash or result.split != "test":
+        return None
+    if recipe.evaluate.samples not in (0, result.mismatch.get("devices")):
         return None
     return dataclasses.replace(result, goal=recipe.goal.plain())
 

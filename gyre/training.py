@@ -12,6 +12,7 @@ second run reads it, an interrupted run resumes, and a changed recipe makes a ne
 
 import hashlib
 import shutil
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +24,11 @@ from torch import nn
 import model
 from gyre.recipe import Recipe
 from model import golden, nets
-from model.compress import fit, solver
+from model.compress import checkpoint, fit, solver
 from model.compress.constraints import padding_of
 from model.compress.realise import calibration
 from model.compress.tracing import MATRIX
-from model.compress.training import accuracy, lengths_of, real_samples
+from model.compress.training import accuracy, accuracy_under, lengths_of, real_samples
 from model.data import Dataset, Split
 from model.export import check_supported, export
 from model.ir.network import Network
@@ -143,6 +144,24 @@ def accuracies(float_module: nn.Module, compressed: nn.Module, split: Split) -> 
     return {"float": accuracy(float_module, split), "compressed": accuracy(compressed, split)}
 
 
+def under_mismatch(recipe: Recipe, compressed: nn.Module, split: Split) -> dict[str, float]:
+    """Accuracy of the devices that the recipe's ``[evaluate]`` asks for; empty if of none.
+
+    ``devices`` is their number; ``mean``, ``least`` and ``deviation`` (standard deviation) are of
+    their shares of the split.
+    """
+    asked = recipe.evaluate
+    if not asked.samples:
+        return {}
+    found = accuracy_under(compressed, split, asked.mismatch, asked.samples)
+    return {
+        "devices": len(found),
+        "mean": statistics.fmean(found),
+        "least": min(found),
+        "deviation": statistics.stdev(found) if len(found) > 1 else 0.0,
+    }
+
+
 def seconds(recipe: Recipe, dataset: Dataset, build: Path) -> dict[str, float]:
     """Wall time that the trainings of a recipe have taken, as far as it was recorded."""
     found = {}
@@ -155,15 +174,15 @@ def seconds(recipe: Recipe, dataset: Dataset, build: Path) -> dict[str, float]:
 
 @contextmanager
 def _timed(folder: Path) -> Iterator[None]:
-    """Add the time of what is done inside to the record of a step's folder.
+    """Add the time of what is done inside to the record of a step's folder, if epochs are trained.
 
-    What only reads a finished training adds the second or two that it takes.
+    What only reads a finished training adds nothing.
     """
-    path, begin = folder / SECONDS, time.perf_counter()
+    path, done, begin = folder / SECONDS, checkpoint.epochs(folder), time.perf_counter()
     try:
         yield
     finally:
-        if folder.exists():
+        if checkpoint.epochs(folder) > done:
             before = float(path.read_text()) if path.exists() else 0.0
             path.write_text(f"{before + time.perf_counter() - begin:.1f}\n")
 

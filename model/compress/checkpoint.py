@@ -82,6 +82,17 @@ def load(folder: Path, identity: str) -> tuple[int, dict[str, Tensor]] | None:
         raise BadInput(str(file), f"unreadable ({error})", "a checkpoint", remedy) from error
 
 
+def epochs(folder: Path) -> int:
+    """Epochs done in all, of the checkpoints in a folder and below it; 0 of what is unreadable."""
+    done = 0
+    for path in folder.rglob(NAME):
+        try:
+            done += int(json.loads(path.read_bytes())["epoch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return done
+
+
 def _replace(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(data)

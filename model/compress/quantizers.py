@@ -139,12 +139,25 @@ class ActivationQuantizer(nn.Module):
     scale : float, optional
         A fixed scale, which is then neither fitted nor learned (inputs).
 
+    edge : str, optional
+        What is quantized, for the error.
+
     ``valid``, a bool tensor [sequences, steps], may be set for the first batch: the scale is then
-    fitted to these steps of it alone.
+    fitted to these steps of it alone. Raises BadInput for signed codes of a single bit, which are
+    -1 and 0: no positive value has one.
     """
 
-    def __init__(self, bits: int, signed: bool, scale: float | None = None) -> None:
+    def __init__(
+        self, bits: int, signed: bool, scale: float | None = None, edge: str = "an activation"
+    ) -> None:
         super().__init__()
+        if signed and bits < 2:
+            raise BadInput(
+                f"quantizer of {edge}",
+                "a single bit for values of both signs",
+                "at least 2 bits, or values that are never negative",
+                "allow at least 2 bits, or put a ReLU before it",
+            )
         self.format = UniformFormat(bits, signed)
         self.valid: Tensor | None = None
         log = torch.tensor(math.log(scale) if scale is not None else 0.0)

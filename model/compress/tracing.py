@@ -171,12 +171,14 @@ def _quantize(
     """A quantizer after ``source``, unless it carries codes already."""
     if source.op == "placeholder":
         format, scale = input_format(samples, formats.input_bits)
-        quantizer = ActivationQuantizer(format.bits, format.signed, scale)
+        quantizer = ActivationQuantizer(format.bits, format.signed, scale, "the network's input")
     elif kind(graph, source) is ActivationQuantizer or _module_at(graph, source, SelfQuantizing):
         return
     else:
         source = _pooled(graph, source)
-        quantizer = ActivationQuantizer(formats.activation_bits, _signed(graph, source))
+        edge = f"the output of {source.target}"
+        signed = _signed(graph, source)
+        quantizer = ActivationQuantizer(formats.activation_bits, signed, edge=edge)
     _insert_after(graph, source, quantizer)
 
 

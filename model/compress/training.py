@@ -31,6 +31,8 @@ from model.options import Options
 
 EVALUATION_BATCH = 1024
 BUCKET = 8
+STATISTICS_SAMPLES = 4096
+NORMALIZATION = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class TrainOptions(Options):
@@ -67,7 +69,8 @@ class TrainOptions(Options):
         Largest norm of the whole gradient; 0 does not limit it.
     average : float
         Share that a running average of the parameters keeps at each step (0.999, say); the result
-        is that average. 0 averages nothing.
+        is that average, and batch normalization gets the statistics that belong to it. 0 averages
+        nothing.
     """
 
     epochs: int = Field(ge=1)
@@ -243,6 +246,7 @@ def fit(
     teacher: nn.Module | None = None,
     regularizer: Regularizer | None = None,
     facts: object = None,
+    watch: bool = True,
 ) -> nn.Module:
     """Train ``module`` in place on the training split and return it, in evaluation mode.
 
@@ -266,6 +270,8 @@ def fit(
         Adds to the loss and acts after each epoch.
     facts : object
         Whatever else decides the result, with a stable ``repr``: part of the checkpoint's identity.
+    watch : bool
+        Whether the validation accuracy is measured after each epoch.
 
     Raises BadInput if the checkpoint is damaged or of another training, if the loss is no longer
     finite (naming the epoch, the step and the first layer where that shows), and if the regularizer
@@ -302,14 +308,48 @@ def fit(
                     raise _with_checkpoint(error, folder, epoch) from error
                 if folder is not None:
                     checkpoint.save(folder, identity, epoch + 1, _state(module, optimizer, state))
-                share = _accuracy(module, validation)
-                text = f"{title}: loss {loss:.4f}, validation {100 * share:.2f} %"
+                text = f"{title}: loss {loss:.4f}"
+                if watch:
+                    text += f", validation {100 * _accuracy(module, validation):.2f} %"
                 progress.update(task, advance=1, description=text)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if name in averages:
                 parameter.copy_(averages[name])
+    if averages:
+        _estimate_statistics(module, data.train, options, seed)
     return module.eval()
+
+
+def _normalizations(module: nn.Module) -> dict[str, nn.Module]:
+    """The batch normalizations that keep running statistics, by name."""
+    found = ((n, m) for n, m in module.named_modules() if isinstance(m, NORMALIZATION))
+    return {name: part for name, part in found if part.running_mean is not None}
+
+
+@torch.no_grad()
+def _estimate_statistics(module: nn.Module, split: Split, options: TrainOptions, seed: int) -> None:
+    """Running statistics anew, for the parameters as they are: means over batches of ``split``.
+
+    Of a large split some samples count, evenly spaced.
+    """
+    parts = list(_normalizations(module).values())
+    if not parts:
+        return
+    count = min(len(split), STATISTICS_SAMPLES)
+    some = split.part(torch.linspace(0, len(split) - 1, count).long().numpy())
+    samples = _Resident(some, device())
+    momenta = [part.momentum for part in parts]
+    for part in parts:
+        part.reset_running_stats()
+        part.momentum = None  # the plain mean over all batches
+    module.train()
+    with torch.random.fork_rng():
+        torch.manual_seed((seed << 20) + options.epochs)
+        for index in samples.batches(options.batch):
+            module(samples.real(index))
+    for part, momentum in zip(parts, momenta, strict=True):
+        part.momentum = momentum
 
 
 def _with_checkpoint(error: BadInput, folder: Path | None, epochs: int) -> BadInput:
@@ -392,9 +432,21 @@ class _Steps:
         return loss.detach()
 
     def _check(self, place: str) -> None:
-        """Raise BadInput if a parameter is not finite: no such state becomes a checkpoint."""
+        """Raise BadInput if a parameter or a running statistic is not finite.
+
+        No such state becomes a checkpoint.
+        """
         if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
             raise self._not_finite(place, "parameters that are not finite")
+        for name, part in _normalizations(self.module).items():
+            for key in ("running_mean", "running_var"):
+                if not torch.isfinite(getattr(part, key)).all():
+                    raise BadInput(
+                        place,
+                        f"{name}.{key} that is not finite",
+                        "finite numbers",
+                        "lower the learning rate, or look at the samples",
+                    )
 
     def _not_finite(self, place: str, found: str) -> BadInput:
         parts = (("", lambda p: p), ("the gradient of ", lambda p: p.grad))

@@ -47,8 +47,9 @@ class LSTM(nn.Module):
     g : str
         ``"tanh"`` or ``"sigmoid"``.
     bidirectional : bool
-        Whether a second LSTM, ``reverse``, runs over each sequence backwards; its outputs follow
-        those of the first on the last axis.
+        Whether a second LSTM, ``reverse``, runs over each sequence backwards from its last step;
+        its outputs follow those of the first on the last axis, and outputs behind a sequence's end
+        are 0, as of PyTorch's packed sequences.
     """
 
     def __init__(
@@ -87,7 +88,10 @@ class LSTM(nn.Module):
             self.gates_x.bias[self.cells : 2 * self.cells].fill_(1)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """y of x; ``lengths`` int64 [sequences] (all steps if None) matter to ``reverse`` only.
+        """y of x; ``lengths`` int64 [sequences] matter to ``reverse`` only.
+
+        Without them all-zero steps at the end of a sequence are its padding, and so are, in a next
+        layer, the zeros that come out of them.
 
         Raises BadInput for an x of other axes or another number of inputs, and if it has no steps.
         """
@@ -103,9 +107,11 @@ class LSTM(nn.Module):
         y = self._steps(x, self.arithmetic)
         if self.reverse is None:
             return y
-        order = _backwards(x, lengths)
+        inside = _inside(x, lengths)
+        order = _backwards(inside)
         back = self.reverse(x.gather(1, order.expand(-1, -1, x.shape[2])))
-        return torch.cat([y, back.gather(1, order.expand(-1, -1, back.shape[2]))], 2)
+        both = torch.cat([y, back.gather(1, order.expand(-1, -1, back.shape[2]))], 2)
+        return both.where(inside[..., None], 0.0)
 
     @property
     def arithmetic(self) -> "LSTMQuantizer | Real":
@@ -159,7 +165,7 @@ class LSTM(nn.Module):
         All-zero steps at the end of a sequence are its padding and do not count: the state may grow
         without end in there.
         """
-        seen = (x != 0).any(2).flip(1).long().cummax(1).values.flip(1).bool()
+        seen = _present(x)
         seen = seen | ~seen.any()
         found: dict[str, list[Tensor]] = {"x": [x.abs().max()], "gates": [], "state": [], "y": []}
 
@@ -230,11 +236,16 @@ class Real:
     entering = gates = state = hidden = leaving = _same
 
 
-def _backwards(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Index [sequences, steps, 1] that turns each sequence around and leaves its padding behind."""
+def _present(x: Tensor) -> Tensor:
+    """Whether a step of x [sequences, steps, inputs] or one after it is not all zero."""
+    return (x != 0).any(2).flip(1).long().cummax(1).values.flip(1).bool()
+
+
+def _inside(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Which steps belong to the sequences of x, bool [sequences, steps]; the first ones do."""
     steps = torch.arange(x.shape[1], device=x.device)[None, :]
     if lengths is None:
-        return steps.flip(1).expand(len(x), -1)[..., None]
+        return _present(x) | (steps == 0)
     ends = lengths.to(x.device)[:, None]
     if len(ends) != len(x) or bool(((ends < 1) | (ends > x.shape[1])).any()):
         raise BadInput(
@@ -243,7 +254,14 @@ def _backwards(x: Tensor, lengths: Tensor | None) -> Tensor:
             f"{len(x)} lengths from 1 to {x.shape[1]}",
             "pass the number of steps of each sequence",
         )
-    return torch.where(steps < ends, ends - 1 - steps, steps)[..., None]
+    return steps < ends
+
+
+def _backwards(inside: Tensor) -> Tensor:
+    """Index [sequences, steps, 1] that turns each sequence around and leaves its padding behind."""
+    steps = torch.arange(inside.shape[1], device=inside.device)[None, :]
+    ends = inside.sum(1, keepdim=True)
+    return torch.where(inside, ends - 1 - steps, steps)[..., None]
 
 
 class LSTMOptions(Options):
@@ -281,7 +299,7 @@ class LSTMNetwork(nn.Module):
     """Scores [sequences, steps, classes] of samples [sequences, steps, features].
 
     Layers ``lstm`` (``lstm2``, ...) and ``fc``. Padding behind a sequence's end does not change the
-    scores up to it; if the network is bidirectional that holds only where no sequence is padded.
+    scores up to it; if the network is bidirectional it must be of zeros, by which the end is found.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, options: LSTMOptions) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 from model.compress.constraints import Binary, Constraint, FilterSparsity, LevelSet
 from model.compress.quantizers import ActivationQuantizer, FormatOptions, WeightQuantizer
 from model.compress.tracing import insert_quantizers, kind, quantize_weight, trace
+from model.ir.errors import BadInput
 
 FORMATS = FormatOptions(input_bits=8, weight_bits=4, activation_bits=4)
 READERS = (nn.Conv2d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, operator.add)
@@ -161,3 +162,28 @@ def test_a_module_may_quantize_itself() -> None:
 def test_bits_out_of_range_are_refused(bits: int) -> None:
     with pytest.raises(ValueError, match="weight_bits"):
         FormatOptions(weight_bits=bits)
+
+
+@pytest.mark.parametrize(
+    ("layer", "bits", "low", "edge"),
+    [
+        (nn.BatchNorm1d(4), {"activation_bits": 1}, 0.0, "the output of 1"),
+        (nn.ReLU(), {"input_bits": 1}, -1.0, "the network's input"),
+    ],
+)
+def test_signed_edges_of_one_bit_are_refused(
+    layer: nn.Module, bits: dict, low: float, edge: str
+) -> None:
+    """Of the codes -1 and 0 none is positive."""
+    net = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 2))
+    samples = torch.linspace(low, 1.0, 15).reshape(5, 3)
+    with pytest.raises(BadInput, match="allow at least 2 bits, or put a ReLU") as caught:
+        insert_quantizers(net, samples, FormatOptions(**bits))
+    assert caught.value.thing == f"quantizer of {edge}"
+
+
+def test_unsigned_edges_of_one_bit_are_fine() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    graph = insert_quantizers(net, torch.rand(5, 3), FormatOptions(input_bits=1, activation_bits=1))
+    quantizers = [m for m in graph.modules() if isinstance(m, ActivationQuantizer)]
+    assert [(q.format.bits, q.format.signed) for q in quantizers] == [(1, False)] * 2

@@ -75,6 +75,32 @@ def test_resumed_equals_uninterrupted(
     assert_same(whole, resumed)
 
 
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_killed_between_the_files_of_a_checkpoint_the_one_before_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    data = tiny.dataset()
+    options = TrainOptions(epochs=4, batch=10, learning_rate=1e-2, shift=1, average=0.9)
+    whole = fit(tiny.network(dropout=0.3), data, options, seed=5)
+    replace, calls = checkpoint._replace, []
+
+    def stop(path: Path, content: bytes) -> None:
+        calls.append(path.name)
+        if len(calls) == 2 * epoch:  # the JSON of this epoch
+            raise Interrupted
+        replace(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_replace", stop)
+        with pytest.raises(Interrupted):
+            fit(tiny.network(dropout=0.3), data, options, seed=5, folder=tmp_path)
+    assert calls[-1] == checkpoint.NAME
+    assert (tmp_path / f"epoch-{epoch:04d}.safetensors").exists()
+    assert checkpoint.epochs(tmp_path) == epoch - 1
+    resumed = fit(tiny.network(dropout=0.3), data, options, seed=5, folder=tmp_path)
+    assert_same(whole, resumed)
+
+
 def test_finished_training_is_read_and_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +261,44 @@ def test_average_is_that_of_the_steps() -> None:
     for weight in seen:
         expected = 0.7 * expected + 0.3 * weight
     torch.testing.assert_close(net[1].weight.detach(), expected)
+
+
+@pytest.mark.parametrize("most", [4096, 40])
+def test_statistics_are_those_of_the_averaged_parameters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most: int
+) -> None:
+    monkeypatch.setattr("model.compress.training.STATISTICS_SAMPLES", most)
+    data = tiny.dataset()
+    options = TrainOptions(epochs=3, batch=96, learning_rate=3e-2, average=0.9)
+    net = fit(tiny.network(), data, options, seed=0, folder=tmp_path)
+    x = real_samples(data.train)
+    chosen = torch.linspace(0, 95, min(most, 96)).long()
+    seen = net[1](x.flatten(1))[chosen].detach()
+    torch.testing.assert_close(net[2].running_mean, seen.mean(0))
+    torch.testing.assert_close(net[2].running_var, seen.var(0))
+    assert net[2].momentum == nn.BatchNorm1d(6).momentum
+    assert not net.training
+    # and the same when the finished training is read
+    assert_same(net, fit(tiny.network(1), data, options, seed=0, folder=tmp_path))
+
+
+def test_statistics_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    """A variance that overflows leaves loss and parameters finite."""
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    train = tiny.dataset().train
+    huge = Split(train.samples, train.labels, 1e30)
+    data = Dataset("huge", huge, huge, lambda: huge, 2, "huge")
+    with pytest.raises(BadInput, match=r"1\.running_var that is not finite") as caught:
+        fit(net, data, TrainOptions(epochs=2, batch=96), seed=0, title="float", folder=tmp_path)
+    assert caught.value.thing == "float, epoch 1, step 1"
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwatched_training_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TrainOptions(epochs=2, batch=16)
+    watched = fit(tiny.network(), tiny.dataset(), options, seed=0)
+    monkeypatch.setattr("model.compress.training._accuracy", None)
+    assert_same(watched, fit(tiny.network(), tiny.dataset(), options, seed=0, watch=False))
 
 
 def test_clipped_steps_are_short() -> None:

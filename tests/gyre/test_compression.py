@@ -2,12 +2,14 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gyre import compression, results
+from gyre import compression, results, training
 from gyre import recipe as recipes
 from gyre.compression import Result
-from gyre.flow import ZooFlow
+from gyre.flow import Flow, ZooFlow
+from model.compress import MismatchOptions, accuracy_under
 from model.ir.errors import BadInput
 from model.ir.network import Network
 from tests.gyre import reduced
@@ -109,6 +111,78 @@ def test_kept_network_is_not_measured_on_validation(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("gyre.flow.Flow._made", property(trained))
     with pytest.raises(AssertionError, match="trained anew"):
         flow.compress("validation")
+
+
+UNDER = ["evaluate.samples=3", "evaluate.mismatch.spread=0.6", "evaluate.mismatch.seed=2"]
+
+
+def test_devices_are_measured_on_the_same_split(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GYRE_BUILD", str(tmp_path / "build"))
+    sets = [part for text in UNDER for part in ("--set", text)]
+    out = tmp_path / "out"
+    said = call("compress", tiny, "--out", out, "--on", "validation", *sets)
+    assert said.status == 0
+    found = compression.read(out / "compress.json")
+    assert found.mismatch.keys() == {"devices", "mean", "least", "deviation"}
+    flow = Flow(recipes.load(tiny, UNDER))
+    options = MismatchOptions(spread=0.6, seed=2)
+    module = training.train_float(flow.recipe, flow.dataset, tmp_path / "build" / "trained")
+    compressed = training.compress(
+        flow.recipe, flow.dataset, module, tmp_path / "build" / "trained"
+    )
+    shares = accuracy_under(compressed, flow.dataset.validation, options, 3)
+    assert found.mismatch["devices"] == 3
+    assert found.mismatch["mean"] == pytest.approx(sum(shares) / 3)
+    assert found.mismatch["least"] == min(shares) < found.accuracy["compressed"]
+    assert found.mismatch["deviation"] == pytest.approx(float(np.std(shares, ddof=1)))
+    assert "mismatch, 3 devices: " in said.out
+    assert f"least {100 * min(shares):.2f} %" in said.out
+    plain = call("compress", tiny, "--out", out, "--on", "validation")
+    assert compression.read(out / "compress.json").mismatch == {}
+    assert "mismatch" not in plain.out
+
+
+def test_devices_of_a_network_of_the_zoo_need_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = ZooFlow(results.ROOT / "zoo" / "mnist_mlp")
+    flow.__dict__["dataset"] = reduced.dataset("mnist")
+    asked = recipes.EvaluateSection(samples=2, mismatch=MismatchOptions(spread=0.1))
+    flow.recipe = flow.recipe.model_copy(update={"evaluate": asked})
+
+    def trained(_: object) -> None:
+        raise AssertionError("trained anew")
+
+    monkeypatch.setattr("gyre.flow.Flow._made", property(trained))
+    with pytest.raises(AssertionError, match="trained anew"):
+        flow.compress()
+
+
+def test_what_is_evaluated_decides_nothing_of_the_training(tiny: Path) -> None:
+    assert recipes.load(tiny, UNDER).hash == recipes.load(tiny).hash
+
+
+def test_result_without_devices_still_loads(tmp_path: Path) -> None:
+    form = dataclasses.asdict(RESULT)
+    del form["mismatch"]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(form))
+    assert compression.read(path) == RESULT
+
+
+def test_kept_result_without_the_devices_asked_for_is_made_anew(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    recipe = recipes.load(tiny)
+    kept = dataclasses.replace(RESULT, recipe=recipe.hash)
+    compression.write(tmp_path / "tiny.json", kept)
+    assert results.kept(recipe) == kept
+    asked = recipes.load(tiny, UNDER)
+    assert results.kept(asked) is None
+    full = dataclasses.replace(kept, mismatch={"devices": 3, "mean": 0.9})
+    compression.write(tmp_path / "tiny.json", full)
+    assert results.kept(asked) == results.kept(recipe) == full
 
 
 # --- variants ----------------------------------------------------------------------------------

@@ -2,8 +2,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from gyre import osc_cost
+from gyre import recipe as recipes
+from model.compress.constraints import BlockCirculant
 from model.compress.training import TrainOptions
 from tests.compress import tiny
 
@@ -23,3 +26,42 @@ def test_time_ends_at_the_accuracy(way: object, monkeypatch: pytest.MonkeyPatch)
     assert (epochs, math.isfinite(seconds)) == (0, True)
     assert way(module, dataset, ["1"], 2, options, 1.1) == (math.inf, 3)
     assert all(torch.equal(before[key], tensor) for key, tensor in module.state_dict().items())
+
+
+def test_measured_network_of_admm_is_circulant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no evaluation beside it is within the time."""
+    measured = []
+
+    def accuracy(net: nn.Module, _: object) -> float:
+        measured.append(net.get_submodule("1").weight.detach().clone())
+        return 0.0
+
+    monkeypatch.setattr(osc_cost, "accuracy", accuracy)
+    monkeypatch.setattr("model.compress.training._accuracy", None)
+    monkeypatch.setattr(osc_cost, "MOST_EPOCHS", 2)
+    options = TrainOptions(epochs=1, batch=16, learning_rate=1e-2, schedule="constant")
+    osc_cost.admm(tiny.network(), tiny.dataset(), ["1"], 2, options, 1.0)
+    assert len(measured) == 3
+    for weight in measured:
+        blocks = weight.reshape(3, 2, 4, 2)
+        assert torch.equal(blocks[:, 0, :, 0], blocks[:, 1, :, 1])
+        assert torch.equal(blocks[:, 0, :, 1], blocks[:, 1, :, 0])
+        torch.testing.assert_close(BlockCirculant(2).project(weight), weight)
+    assert not torch.equal(measured[0], measured[2])
+
+
+def test_the_data_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        pass
+
+    def load(*asked: object) -> None:
+        raise Asked(*asked)
+
+    recipe = recipes.load(osc_cost.ROOT / "recipes" / "c_lstm_fsdd.toml", ["data.options.fold=4"])
+    monkeypatch.setattr(osc_cost.recipes, "load", lambda _: recipe)
+    monkeypatch.setattr(osc_cost.data, "load", load)
+    monkeypatch.setattr(osc_cost, "SIZES", (4, 8))
+    monkeypatch.setattr("sys.argv", ["osc_cost"])
+    with pytest.raises(Asked) as caught:
+        osc_cost.main()
+    assert caught.value.args == ("fsdd", {"fold": 4})

@@ -41,6 +41,27 @@ def test_second_run_reads_what_the_first_made(
     assert first.hash() == second.hash()
 
 
+def test_seconds_count_trainings_alone(recipe: recipes.Recipe, tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    dataset, *_ = steps(recipe, build)
+    first = training.seconds(recipe, dataset, build)
+    assert set(first) == {"float", "compress"}
+    assert min(first.values()) > 0
+    steps(recipe, build)
+    assert training.seconds(recipe, dataset, build) == first
+    # another recipe, which has the same float network, and a training that was cut off
+    changed = recipes.load(tmp_path / "small.toml", [*QUICK, "format.weight_bits=3"])
+    steps(changed, build)
+    assert training.seconds(changed, dataset, build)["float"] == first["float"]
+    (folder,) = build.glob("float-*")
+    for path in folder.glob("epoch-*"):
+        path.unlink()
+    (folder / "checkpoint.json").unlink()
+    (folder / training.SECONDS).write_text("1000.0\n")
+    training.train_float(recipe, dataset, build)
+    assert training.seconds(recipe, dataset, build)["float"] > 1000
+
+
 def test_another_build_folder_gives_the_same_network(
     recipe: recipes.Recipe, tmp_path: Path
 ) -> None:

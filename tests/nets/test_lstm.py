@@ -102,6 +102,30 @@ def test_padding_does_not_change_the_scores_before_it() -> None:
     torch.testing.assert_close(network(x[:, :4]), network(x)[:, :4], **TIGHT)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_padding_does_not_change_the_scores_of_both_directions(layers: int) -> None:
+    options = {"cells": 8, "projection": 0, "bidirectional": True, "layers": layers}
+    network = nets.build("lstm", (9, 5), 3, options).double()
+    x, lengths = torch.randn(3, 9, 5).double(), [9, 4, 1]
+    x[0, 2] = 0  # a step of zeros within a sequence is none of padding
+    for sequence, length in zip(x, lengths, strict=True):
+        sequence[length:] = 0
+    padded = network(x)
+    for n, length in enumerate(lengths):
+        alone = network(x[n : n + 1, :length])
+        torch.testing.assert_close(padded[n : n + 1, :length], alone, **TIGHT)
+
+
+def test_lengths_are_found_in_the_padding() -> None:
+    module = LSTM(5, 4, 2, True, bidirectional=True).double()
+    x, lengths = torch.randn(3, 6, 5).double(), torch.tensor([6, 1, 4])
+    x[torch.arange(6) >= lengths[:, None]] = 0
+    found = module(x)
+    assert torch.equal(found, module(x, lengths))
+    assert not found[torch.arange(6) >= lengths[:, None]].any()
+    assert torch.isfinite(module(torch.zeros(2, 3, 5).double())).all()
+
+
 def test_the_network_refuses_samples_without_steps() -> None:
     with pytest.raises(BadInput, match=r"expected \(steps, features\)"):
         nets.build("lstm", (64,), 10)
