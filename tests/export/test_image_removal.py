@@ -1,5 +1,7 @@
 """Removal in convolution nets is exact in codes, whatever the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -222,15 +224,112 @@ def block_sparse(format: Format, mask: list[list[int]], values: int) -> Network:
     return Network("n", InputSpec("x", (4,), FORMAT, 1.0), (first, last("a", 4, weight)))
 
 
-def test_blocks_shrink_with_the_rows_that_removal_takes() -> None:
-    network = block_sparse(BipolarFormat(), [[1, 0], [0, 1]], 1)
+def masked(
+    mask: np.ndarray, sizes: tuple[int, int], idle: list[int], rows: list[int] | None = None
+) -> Network:
+    """Two linear layers, the first one in blocks, with ``rows`` of zeros; ``idle`` is not read."""
+    shape = mask.shape[0] * sizes[0], mask.shape[1] * sizes[1]
+    rng = np.random.default_rng(3)
+    codes = rng.integers(1, 4, shape)
+    codes[rows or []] = 0
+    groups = [np.full(count, size) for count, size in zip(mask.shape, sizes, strict=True)]
+    storage, tensors = BlockSparseStorage.pack(codes, mask, *groups)
+    rule = RequantizeSpec(FORMAT, 4, "one", 0, 12)
+    spec = LinearSpec(shape[1], shape[0], FORMAT, WEIGHTS, rule, storage=storage)
+    first = Node("a", spec, ("x",), 1.0, {**tensors, "b": rng.integers(0, 20, shape[0])})
+    weight = rng.integers(1, 4, (3, shape[0]))
+    weight[:, idle] = 0
+    nodes = (first, last("a", shape[0], weight))
+    return Network("n", InputSpec("x", (shape[1],), FORMAT, 1.0), nodes)
+
+
+def balanced(block_rows: int, block_columns: int, per_row: int) -> np.ndarray:
+    """A mask with as many blocks in every block row."""
+    mask = np.zeros((block_rows, block_columns), dtype=int)
+    mask[:, :per_row] = 1
+    return np.random.default_rng(1).permuted(mask, axis=1)
+
+
+def assert_same_codes(removed: Network, network: Network) -> None:
+    frames = frames_of(network, 20)
+    codes = golden.run(network, frames)
+    assert (codes != codes[:1]).any()
+    assert torch.equal(golden.run(removed, frames), codes)
+
+
+def test_equal_counts_lose_rows_by_whole_block_rows() -> None:
+    """Rows 8 to 15 are block row 1; row 20 is a part of block row 2 and stays."""
+    network = masked(balanced(4, 6, 2), (8, 8), idle=[*range(8, 12), 20], rows=[*range(12, 16), 21])
     removed = remove_pruned(network)
     storage = removed["a"].spec.storage
-    assert isinstance(storage, BlockSparseStorage)
-    assert removed["a"].tensors["row_sizes"].tolist() == [2, 1]
-    assert (storage.kept, storage.per_row) == (6, 1)
-    frames = torch.arange(16).reshape(4, 4)
-    assert torch.equal(golden.run(removed, frames), golden.run(network, frames))
+    assert removed["a"].spec.out_features == removed["fc"].spec.in_features == 24
+    assert (storage.per_row, storage.row_size, storage.column_size) == (2, 8, 8)
+    assert_same_codes(removed, network)
+
+
+def test_twenty_pruned_units_of_512_do_not_cost_the_next_layer_its_blocks() -> None:
+    """The second layer's columns belong to groups of 8, and the first one is plain."""
+    rng = np.random.default_rng(0)
+    mask = balanced(16, 64, 24)
+    storage, tensors = BlockSparseStorage.pack(
+        rng.integers(1, 4, (128, 512)), mask, np.full(16, 8), np.full(64, 8)
+    )
+    weight = rng.integers(-4, 4, (512, 6))
+    weight[rng.choice(512, 20, replace=False)] = 0
+    rule = RequantizeSpec(FORMAT, 2, "one", 0, 12)
+    first = LinearSpec(6, 512, FORMAT, WEIGHTS, rule)
+    second = LinearSpec(
+        512, 128, FORMAT, WEIGHTS, RequantizeSpec(FORMAT, 8, "one", 0, 16), storage=storage
+    )
+    nodes = (
+        Node("a", first, ("x",), 1.0, {"weight": weight, "b": np.zeros(512, int)}),
+        Node("b", second, ("a",), 1.0, {**tensors, "b": np.zeros(128, int)}),
+        last("b", 128, rng.integers(-4, 4, (3, 128))),
+    )
+    network = Network("n", InputSpec("x", (6,), FORMAT, 1.0), nodes)
+    removed = remove_pruned(network)
+    assert removed["b"].spec.storage == storage
+    assert removed.stored_bits() <= network.stored_bits()
+    assert_same_codes(removed, network)
+
+
+def test_a_column_group_that_no_block_row_has_goes() -> None:
+    mask = np.insert(balanced(4, 5, 2), 3, 0, axis=1)
+    network = masked(mask, (4, 4), idle=[])
+    removed = remove_pruned(network)
+    storage = removed["a"].spec.storage
+    assert (storage.per_row, storage.column_groups, storage.column_size) == (2, 5, 4)
+    assert removed["select"].spec.out_features == 20
+    assert_same_codes(removed, network)
+
+
+def test_a_column_group_that_some_block_rows_have_stays() -> None:
+    """Group 1 is all zeros, but only two block rows have it; none has group 3, which goes."""
+    mask = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 0, 1], [1, 0, 0, 0, 1]])
+    network = masked(mask, (4, 4), idle=[])
+    node = network["a"]
+    values = node.spec.values(node.tensors)
+    values[:, 4:8] = 0
+    _, tensors = BlockSparseStorage.pack(values, mask, np.full(4, 4), np.full(5, 4))
+    node = replace(node, tensors={**tensors, "b": node.tensors["b"]})
+    network = Network("n", network.input, (node, network["fc"]))
+    removed = remove_pruned(network)
+    assert removed["select"].tensors["indices"].tolist() == [*range(12), *range(16, 20)]
+    assert removed["a"].tensors["mask"].tolist() == np.delete(mask, 3, axis=1).tolist()
+    assert_same_codes(removed, network)
+
+
+def test_free_sizes_shrink_only_where_that_takes_no_more_bits() -> None:
+    """Without equal counts: one weight less is not worth 16 sizes, and eight rows are."""
+    mask = np.tri(8, 8, dtype=int)
+    one = masked(mask, (4, 4), idle=[1])
+    assert remove_pruned(one)["a"].spec.storage == one["a"].spec.storage
+    many = masked(mask, (4, 4), idle=[*range(17, 20), *range(21, 24), *range(26, 28)])
+    removed = remove_pruned(many)
+    assert removed["a"].spec.out_features == 24
+    assert removed["a"].tensors["row_sizes"].tolist() == [4, 4, 4, 4, 1, 1, 2, 4]
+    assert removed["a"].spec.stored_bits() < many["a"].spec.stored_bits()
+    assert_same_codes(removed, many)
 
 
 def test_storage_is_dense_where_that_is_smaller_or_nothing_is_absent() -> None:

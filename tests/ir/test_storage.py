@@ -63,7 +63,8 @@ def test_bits_count_codes_indices_and_free_sizes() -> None:
     assert circulant.stored_bits(6, 5, S4) == 2 * 2 * 4 * 4
     assert circulant.chip_bits(6, 5, S4) == 2 * 2 * 4 * 16
     free = BlockSparseStorage(4, 8, 32)
-    assert free.stored_bits(16, 32, S4) == 32 * 4 + 32 + (4 + 8) * 16
+    # a free size is at most 16 - 3 rows, or 32 - 7 columns
+    assert free.stored_bits(16, 32, S4) == 32 * 4 + 32 + 4 * 4 + 8 * 5
     # 4 rows of 2 numbers of 3 bits are fewer than a mask of 32
     numbered = BlockSparseStorage(4, 8, 128, per_row=2, row_size=4, column_size=4)
     assert numbered.stored_bits(16, 32, S4) == 128 * 4 + 4 * 2 * 3
