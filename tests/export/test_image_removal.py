@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from model import golden
 from model.export import remove_pruned
 from model.ir.add import AddSpec
-from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.block_sparse import BlockSparseStorage
 from model.ir.conv import ConvSpec
 from model.ir.linear import LinearSpec
@@ -19,123 +18,48 @@ from model.ir.numerics import BipolarFormat, Format, UniformFormat
 from model.ir.pool import AveragePoolSpec, MaxPoolSpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.storage import DenseStorage
-
-FORMAT = UniformFormat(4, False)
-WEIGHTS = UniformFormat(3, True)
-
-
-class Builder:
-    """Random nodes on the newest edge, with rows and channels of zeros."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.shape = (int(rng.integers(3, 6)), int(rng.integers(3, 6)), int(rng.integers(1, 4)))
-        self.entry = InputSpec("x", self.shape, FORMAT, 1.0)
-        self.edge = "x"
-        self.nodes: list[Node] = []
-
-    def rule(self, channels: int, format: Format = FORMAT) -> tuple[RequantizeSpec, dict]:
-        per = str(self.rng.choice(["one", "layer", "channel"]))
-        rule = RequantizeSpec(
-            format, int(self.rng.integers(0, 5)), per, 0 if per == "one" else 6, 12
-        )
-        tensors = {}
-        for name, shape in rule.tensor_shapes(channels).items():
-            reach = 31 if name == "m" else 60
-            tensors[name] = self.rng.integers(-reach, reach, shape)
-        return rule, tensors
-
-    def codes(self, rows: int, columns: int, channels: int) -> np.ndarray:
-        codes = self.rng.integers(-4, 4, (rows, columns // channels, channels))
-        codes[self.rng.random(rows) < self.rng.random() * 0.8] = 0
-        codes[:, :, self.rng.random(channels) < self.rng.random() * 0.8] = 0
-        return codes.reshape(rows, columns)
-
-    def put(self, spec: object, tensors: dict, *inputs: str) -> None:
-        name = f"n{len(self.nodes)}"
-        shapes = [self.shape for _ in inputs] or [self.shape]
-        self.nodes.append(Node(name, spec, inputs or (self.edge,), 1.0, tensors))
-        self.edge, self.shape = name, spec.out_shape(*shapes)
-
-    def conv(self, side: int = 0, out: int = 0, groups: bool = False) -> None:
-        rows, columns, channels = self.shape
-        side = side or int(self.rng.integers(1, min(rows, columns, 3) + 1))
-        out = channels if groups else out or int(self.rng.integers(1, 6))
-        padding = int(self.rng.integers(0, 2)) if side > 1 else 0
-        padding = 1 if side == 3 and rows < 3 else padding
-        rule, tensors = self.rule(out)
-        spec = ConvSpec(
-            rows, columns, channels, out, side, side, 1, padding, channels if groups else 1,
-            FORMAT, WEIGHTS, rule,
-        )  # fmt: skip
-        each = 1 if groups else channels
-        self.put(spec, {"weight": self.codes(out, side * side * each, each), **tensors})
-
-    def circulant(self) -> None:
-        rows, columns, channels = self.shape
-        rule, tensors = self.rule(channels)
-        storage = BlockCirculantStorage(2, 1)
-        spec = ConvSpec(
-            rows, columns, channels, channels, 1, 1, 1, 0, 1, FORMAT, WEIGHTS, rule,
-            storage=storage,
-        )  # fmt: skip
-        weight = self.rng.integers(-4, 4, storage.tensor_shapes(channels, channels)["weight"])
-        weight[self.rng.random(weight.shape[:2]) < 0.5] = 0
-        self.put(spec, {"weight": weight, **tensors})
-
-    def pool(self) -> None:
-        rows, columns, channels = self.shape
-        side = int(self.rng.integers(1, min(rows, columns, 2) + 1))
-        if self.rng.random() < 0.5:
-            self.put(MaxPoolSpec(rows, columns, channels, side, side, side, FORMAT), {})
-        else:
-            rule, tensors = self.rule(channels)
-            spec = AveragePoolSpec(rows, columns, channels, side, side, side, FORMAT, rule)
-            self.put(spec, tensors)
-
-    def add(self) -> None:
-        before, shape = self.edge, self.shape
-        self.conv(1, shape[2])
-        spec = AddSpec(self.shape, FORMAT, FORMAT, FORMAT, 2, 6)
-        m = {name: self.rng.integers(-8, 9, 1) for name in ("mx", "my")}
-        self.put(spec, m, before, self.edge)
-
-    def linear(self, out: int, format: Format) -> None:
-        features = int(np.prod(self.shape))
-        rule, tensors = self.rule(out, format)
-        spec = LinearSpec(features, out, FORMAT, WEIGHTS, rule)
-        self.put(spec, {"weight": self.codes(out, features, self.shape[-1]), **tensors})
-
-
-@st.composite
-def networks(draw: st.DrawFn) -> Network:
-    build = Builder(np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
-    steps = ["conv", "conv", "depthwise", "pool", "add", "circulant"]
-    for step in draw(st.lists(st.sampled_from(steps), min_size=1, max_size=5)):
-        if step == "depthwise":
-            build.conv(groups=True)
-        else:
-            getattr(build, step)()
-    build.linear(draw(st.integers(1, 5)), FORMAT)
-    build.linear(3, UniformFormat(16, True))
-    return Network("net", build.entry, tuple(build.nodes))
-
-
-def frames_of(network: Network, count: int = 8) -> torch.Tensor:
-    codes = np.random.default_rng(0).integers(0, 16, (count, *network.input.shape))
-    codes[0], codes[1] = 0, 15
-    return torch.from_numpy(codes)
+from tests.export.pruned import (
+    FORMAT,
+    STEPS,
+    WEIGHTS,
+    constant,
+    difference,
+    frames_of,
+    image_net,
+)
 
 
 @settings(max_examples=100, deadline=None)
-@given(networks())
-def test_output_codes_stay(network: Network) -> None:
-    frames = frames_of(network)
+@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(STEPS), min_size=1, max_size=5))
+def test_codes_of_every_edge_stay(seed: int, steps: list[str]) -> None:
+    network = image_net(seed, steps)
     removed = remove_pruned(network)
+    assert difference(network) is None
     assert removed.input == network.input
-    assert torch.equal(golden.run(removed, frames), golden.run(network, frames))
     assert removed.weights() <= network.weights()
     assert remove_pruned(removed).hash() == removed.hash()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_no_storage_grows_or_loses_equal_counts(seed: int) -> None:
+    network = image_net(seed, ["conv"])
+    removed = remove_pruned(network)
+    for node in removed.nodes:
+        if not isinstance(node.spec, LinearSpec):
+            continue
+        before, after = network[node.name].spec, node.spec
+        old, new = (
+            one.storage.stored_bits(one.matrix_rows, one.matrix_columns, one.weight_format)
+            for one in (before, after)
+        )
+        assert new <= old
+        if isinstance(after.storage, BlockSparseStorage):
+            assert after.storage.as_even_as(before.storage)
+
+
+def test_generated_networks_can_show_a_difference() -> None:
+    assert sum(constant(image_net(seed)) for seed in range(100)) <= 50
 
 
 def conv(
@@ -181,6 +105,43 @@ def test_other_constants_fold_only_without_padding() -> None:
     assert folded["a"].spec.out_channels == 2
     assert folded["b"].tensors["b"].tolist() == [9 * 5, 9 * 5]  # nine weights of 1, code 5
     assert kept["a"].spec.out_channels == 3
+
+
+def constant_before(node: Node, shape: tuple[int, int]) -> Network:
+    """Filter 1 of ``a`` is zero and has the code (9 + 1) >> 1 = 5; then ``node``, then fc."""
+    first = np.ones((3, 1, 1, 1), dtype=int)
+    first[1] = 0
+    size = shape[0] * shape[1] * 3
+    weight = np.tile([[1, 2, 3], [-1, 1, 0]], shape[0] * shape[1])
+    nodes = (conv("a", "x", first, [0, 9, 0]), node, last("p", size, weight))
+    return Network("n", InputSpec("x", (4, 4, 1), FORMAT, 1.0), nodes)
+
+
+def test_a_constant_goes_through_average_pooling_with_its_requantization() -> None:
+    """A window's sum is 4 * 5 = 20; (20 * 3 - 4 + 4) >> 3 = 7, at each of four positions."""
+    rule = RequantizeSpec(FORMAT, 3, "layer", 4, 8)
+    spec = AveragePoolSpec(4, 4, 3, 2, 2, 2, FORMAT, rule)
+    tensors = {"m": np.array([3]), "b": np.array([0, -4, 2])}
+    network = constant_before(Node("p", spec, ("a",), 1.0, tensors), (2, 2))
+    removed = remove_pruned(network)
+    assert removed["a"].spec.out_channels == removed["p"].spec.channels == 2
+    assert removed["p"].tensors["b"].tolist() == [0, 2]
+    assert removed["fc"].tensors["b"].tolist() == [4 * 2 * 7, 4 * 1 * 7]
+    assert_same_codes(removed, network)
+
+
+def test_a_constant_goes_through_a_depthwise_convolution_with_its_weights() -> None:
+    """Weights 1, 2, 0, -1 sum to 2; (2 * 5 + 3 + 1) >> 1 = 7, at each of nine positions."""
+    rule = RequantizeSpec(FORMAT, 1, "one", 0, 8)
+    spec = ConvSpec(4, 4, 3, 3, 2, 2, 1, 0, 3, FORMAT, WEIGHTS, rule)
+    weight = np.array([[1, 1, 0, 1], [1, 2, 0, -1], [0, 0, 1, 0]])
+    node = Node("p", spec, ("a",), 1.0, {"weight": weight, "b": np.array([0, 3, 0])})
+    network = constant_before(node, (3, 3))
+    removed = remove_pruned(network)
+    assert (removed["p"].spec.channels, removed["p"].spec.groups) == (2, 2)
+    assert removed["p"].tensors["weight"].tolist() == weight[[0, 2]].tolist()
+    assert removed["fc"].tensors["b"].tolist() == [9 * 2 * 7, 9 * 1 * 7]
+    assert_same_codes(removed, network)
 
 
 def test_idle_channels_go_through_pool_and_flatten() -> None:
@@ -251,7 +212,7 @@ def balanced(block_rows: int, block_columns: int, per_row: int) -> np.ndarray:
 
 
 def assert_same_codes(removed: Network, network: Network) -> None:
-    frames = frames_of(network, 20)
+    frames = frames_of(network.input, 20)
     codes = golden.run(network, frames)
     assert (codes != codes[:1]).any()
     assert torch.equal(golden.run(removed, frames), codes)
