@@ -192,7 +192,9 @@ def matrix_of(node: Node) -> Matrix:
         return Matrix(codes, format, Blocks(present, *size))
     if isinstance(storage, BlockCirculantStorage):
         weight = node.tensors["weight"]
-        return Matrix(spec.values(node.tensors), format, circulant=(storage, weight))
+        size = spec.matrix_rows, spec.matrix_columns
+        codes = storage.expand(node.tensors, *size, AS_CODES)
+        return Matrix(codes, format, circulant=(storage, weight))
     return Matrix(node.tensors["weight"], format)
 
 
