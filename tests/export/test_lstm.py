@@ -225,3 +225,16 @@ def test_blocks_on_one_grid_of_rows_stay_blocks() -> None:
     assert integers["lstm"].spec.gates.storage.kind == "block_sparse"
     assert integers["lstm"].spec.gates.weights() == 8 * 2 * 6
     assert torch.equal(outputs_of(integers, x)["lstm"] * integers["lstm"].scale, graph.lstm(x))
+
+
+@pytest.mark.parametrize("part", ["samples", "peephole", "weight"])
+def test_refuses_magnitudes_that_no_format_holds(part: str) -> None:
+    network, x = network_of(peephole=True), samples()
+    with torch.no_grad():
+        if part == "peephole":
+            network.lstm.peephole[0, 0] = 1e15
+        elif part == "weight":
+            network.lstm.gates_x.weight[0, 0] = 1e15
+    x = x * 1e15 if part == "samples" else x
+    with pytest.raises(BadInput, match=r"of an LSTM: found magnitudes up to .*e\+15"):
+        exported(network, x)
