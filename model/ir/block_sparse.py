@@ -168,6 +168,11 @@ class BlockSparseStorage(Storage, kind="block_sparse"):
                 f"{thing}.mask", f"blocks of {kept} weights", f"blocks of {self.kept}", _AGAIN
             )
 
+    def terms(self, columns: int) -> int:
+        if self.per_row is None or self.column_size is None:
+            return columns
+        return min(columns, self.per_row * self.column_size)
+
     def weights(self, rows: int, columns: int) -> int:
         return self.kept
 
