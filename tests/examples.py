@@ -12,12 +12,18 @@ from model.ir.numerics import (
     BipolarFormat,
     CodebookFormat,
     FixedPointFormat,
+    Format,
     IntRange,
     UniformFormat,
 )
 from model.ir.pool import AveragePoolSpec, MaxPoolSpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
+
+
+def scale_of(format: Format) -> float:
+    """The scale that a format states, or 1."""
+    return 2.0**-format.frac_bits if isinstance(format, FixedPointFormat) else 1.0
 
 
 def codes_of(span: IntRange, rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from model.ir.pool import AveragePoolSpec, MaxPoolSpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
 from model.ir.storage import DenseStorage, Storage
-from tests.examples import codes_of
+from tests.examples import codes_of, scale_of
 
 bits = st.integers(1, 16)
 
@@ -37,6 +37,11 @@ codebook_formats = st.lists(
 formats = plain_formats | st.just(BipolarFormat()) | codebook_formats
 
 scales = st.floats(2.0**-40, 2.0**40)
+
+
+def scales_of(format: Format) -> st.SearchStrategy[float]:
+    """Scales of a format's codes: any, unless it states its own."""
+    return st.just(scale_of(format)) if isinstance(format, FixedPointFormat) else scales
 
 
 @st.composite
@@ -97,21 +102,22 @@ def linear_nodes(
         storage=storage,
     )
     tensors = tensors | requantize_tensors(spec.requantize, spec.out_features, rng)
-    return Node(name, spec, (source,), draw(scales), tensors)
+    return Node(name, spec, (source,), draw(scales_of(spec.out_format)), tensors)
 
 
 @st.composite
 def select_nodes(draw: st.DrawFn, name: str, source: str, in_features: int, format: Format) -> Node:
     kept = draw(st.sets(st.integers(0, in_features - 1), min_size=1))
     spec = SelectSpec(in_features, len(kept), format)
-    return Node(name, spec, (source,), draw(scales), {"indices": np.array(sorted(kept))})
+    return Node(name, spec, (source,), draw(scales_of(format)), {"indices": np.array(sorted(kept))})
 
 
 @st.composite
 def networks(draw: st.DrawFn) -> Network:
     """Chains of one to four layers on an input of one to three axes."""
     shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
-    entry = InputSpec("image", shape, draw(plain_formats), draw(scales))
+    format = draw(plain_formats)
+    entry = InputSpec("image", shape, format, draw(scales_of(format)))
     nodes: list[Node] = []
     edge, length, format = entry.name, int(np.prod(shape)), entry.format
     for n in range(draw(st.integers(1, 4))):
@@ -189,7 +195,13 @@ def conv_nodes(
         storage=storage,
     )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return Node(name, spec, (source,), draw(scales), tensors | requantize_tensors(rule, rows, rng))
+    return Node(
+        name,
+        spec,
+        (source,),
+        draw(scales_of(spec.out_format)),
+        tensors | requantize_tensors(rule, rows, rng),
+    )
 
 
 @st.composite
@@ -199,12 +211,14 @@ def pool_nodes(
     """Poolings; ``sizes`` has no padding."""
     sizes = {key: size for key, size in sizes.items() if key != "padding"}
     if draw(st.booleans()):
-        return Node(name, MaxPoolSpec(**sizes, format=format), (source,), draw(scales), {})
+        return Node(
+            name, MaxPoolSpec(**sizes, format=format), (source,), draw(scales_of(format)), {}
+        )
     rule = draw(requantize_specs(plain_formats))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     spec = AveragePoolSpec(**sizes, in_format=format, requantize=rule)
     tensors = requantize_tensors(rule, sizes["channels"], rng)
-    return Node(name, spec, (source,), draw(scales), tensors)
+    return Node(name, spec, (source,), draw(scales_of(spec.out_format)), tensors)
 
 
 @st.composite
@@ -217,7 +231,7 @@ def add_nodes(
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     span = IntRange.of_bits(spec.m_bits, True)
     tensors = {name: codes_of(span, rng, 1) for name in ("mx", "my")}
-    return Node(name, spec, sources, draw(scales), tensors)
+    return Node(name, spec, sources, draw(scales_of(spec.out_format)), tensors)
 
 
 @st.composite
@@ -225,7 +239,8 @@ def image_networks(draw: st.DrawFn) -> Network:
     """A convolution or a pooling, a residual addition, then a fully connected layer."""
     sizes = draw(window_sizes(padded=draw(st.booleans())))
     shape = (sizes["rows"], sizes["columns"], sizes["channels"])
-    entry = InputSpec("image", shape, draw(plain_formats), draw(scales))
+    format = draw(plain_formats)
+    entry = InputSpec("image", shape, format, draw(scales_of(format)))
     make = conv_nodes if sizes["padding"] else draw(st.sampled_from([conv_nodes, pool_nodes]))
     first = draw(make("first", "image", sizes, entry.format))
     rows, columns, channels = first.spec.out_shape(shape)

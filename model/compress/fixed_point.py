@@ -18,7 +18,7 @@ from model.compress.constraints import Constraint, Levels
 from model.compress.layers import STRUCTURED
 from model.compress.quantizers import FormatOptions, WeightQuantizer
 from model.ir.errors import BadInput
-from model.ir.numerics import FixedPointFormat
+from model.ir.numerics import MAX_BITS, FixedPointFormat
 from model.ir.piecewise import PiecewiseSpec, piecewise
 
 BITS_MIN = 4
@@ -212,6 +212,10 @@ class LSTMQuantizer(nn.Module):
                 "check the samples, or train again",
             )
         bits = self.bits
+        reach = dict(reach)
+        if module.peephole is not None:
+            reach["peephole"] = float(module.peephole.detach().abs().max())
+        _check_reach("calibration of an LSTM", bits, max(reach.values()) * STATE_HEADROOM)
         unit = FixedPointFormat(bits, True, bits - 2)
         x = format_of(bits, max(reach["x"], reach["y"]))
         weight, project = self.weights["gates_x"], self.weights.get("project")
@@ -222,7 +226,7 @@ class LSTMQuantizer(nn.Module):
         gates = _at_most(gates, x.frac_bits + weight.frac_bits)
         peephole = None
         if module.peephole is not None:
-            peephole = format_of(bits, float(module.peephole.detach().abs().max()))
+            peephole = format_of(bits, reach["peephole"])
             gates = _at_most(gates, peephole.frac_bits + state.frac_bits)
         self.formats = LSTMFormats(x, gates, state, unit, weight, project, peephole)
         self.tables = {
@@ -290,6 +294,7 @@ def _fitted(weights: Tensor, bits: int) -> FixedPointFormat:
     if not torch.isfinite(weights).all():
         raise BadInput("weights of an LSTM", "NaN or infinity", "finite weights", "train again")
     reach = float(weights.abs().max())
+    _check_reach("weights of an LSTM", bits, reach)
     top = (1 << (bits - 1)) - 1
     whole = bits - 1 if reach == 0 else min(32, math.floor(math.log2(top / reach)))
     tried = [FixedPointFormat(bits, True, frac) for frac in range(whole, min(32, whole + 7) + 1)]
@@ -299,6 +304,18 @@ def _fitted(weights: Tensor, bits: int) -> FixedPointFormat:
         return float((codes * step_of(format) - weights).square().sum())
 
     return min(tried, key=error)
+
+
+def _check_reach(thing: str, bits: int, reach: float) -> None:
+    """Raise BadInput if no format of so many bits has a step that is coarse enough."""
+    most = ((1 << (bits - 1)) - 1) * 2.0**MAX_BITS
+    if not reach <= most:
+        raise BadInput(
+            thing,
+            f"magnitudes up to {reach:.3g}",
+            f"at most {most:.3g} with {bits} bits",
+            "scale the samples down, or train again",
+        )
 
 
 def _at_most(format: FixedPointFormat, frac_bits: int) -> FixedPointFormat:

@@ -26,7 +26,9 @@ def add(walk: Walk, name: str, module: nn.Module | None, node: fx.Node, value: V
             "x + y of two branches",
             "put constants into a bias",
         )
-    x, y = (walk.stream(walk.values[one], one) for one in given)
+    for one in given:  # both may be one value, which must get its codes only once
+        walk.values[one] = walk.stream(walk.values[one], one)
+    x, y = (walk.values[one] for one in given)
     if x.shape != y.shape or not np.array_equal(x.index, y.index):
         raise BadInput(
             name,

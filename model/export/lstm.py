@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from model.compress.fixed_point import LSTMQuantizer, step_of
 from model.compress.quantizers import FormatOptions
 from model.export.factors import bias_bits
-from model.export.storage import Blocks, Matrix
+from model.export.storage import AS_CODES, Blocks, Matrix
 from model.export.values import Pending, Stream, Value
 from model.export.walk import Walk, check_finite, handles
 from model.export.weights import weights_of
@@ -61,6 +61,7 @@ def specification(
         name: _matrix(f"{layer}.{name}", getattr(module, name), quantizer.weights[name])
         for name in quantizer.weights
     }
+    _check_blocks(layer, module.cells, parts["gates_x"], parts["gates_y"])
     x_columns, gates = _joined(parts["gates_x"], parts["gates_y"])
     bias = _codes(module.gates_x.bias, quantizer.bias_step())
     shift = formats.x.frac_bits + formats.weight.frac_bits - formats.gates.frac_bits
@@ -131,23 +132,42 @@ def _matrix(layer: str, module: nn.Module, format: FixedPointFormat) -> Matrix:
     return replace(matrix, format=format)
 
 
+def _check_blocks(layer: str, cells: int, x: Matrix, y: Matrix) -> None:
+    """Raise BadInput unless both gate matrices have circulant blocks of one size, or none has."""
+    sizes = [None if one.circulant is None else one.circulant[0].k for one in (x, y)]
+    if sizes[0] != sizes[1]:
+        found = ["no" if k is None else f"{k} x {k}" for k in sizes]
+        raise BadInput(
+            f"{layer}: circulant blocks of gates_x and gates_y",
+            " and ".join(found),
+            "blocks of one size in both, or in none",
+            "give gates_x and gates_y the same block_circulant",
+        )
+    if sizes[0] is not None and cells % sizes[0]:
+        raise BadInput(
+            f"{layer}: circulant blocks of the gates",
+            f"{sizes[0]} x {sizes[0]} for {cells} cells, so that a block reaches over two gates",
+            f"cells that are a multiple of {sizes[0]}",
+            "change cells or block_circulant",
+        )
+
+
 def _joined(x: Matrix, y: Matrix) -> tuple[int, Matrix]:
     """The columns of x and the matrix over [x, y].
 
-    Circulant blocks of one size stay so: x is padded to whole blocks. Blocks on one grid of rows
-    stay so. Any other pair becomes one plain matrix.
+    Circulant blocks stay so: x is padded to whole blocks. Blocks on one grid of rows stay so. Any
+    other pair becomes one plain matrix.
     """
     columns = x.codes.shape[1]
     codes = np.concatenate([x.codes, y.codes], 1)
     if x.circulant is not None and y.circulant is not None:
-        (storage, first), (other, second) = x.circulant, y.circulant
-        if storage.k == other.k:
-            weight = np.concatenate([first, second], 1)
-            both = BlockCirculantStorage(storage.k)
-            rows, whole = len(codes), weight.shape[1] * storage.k
-            joined = both.expand({"weight": weight}, rows, whole, x.format)
-            padded = first.shape[1] * storage.k
-            return padded, Matrix(joined, x.format, circulant=(both, weight))
+        (storage, first), (_, second) = x.circulant, y.circulant
+        weight = np.concatenate([first, second], 1)
+        both = BlockCirculantStorage(storage.k)
+        rows, whole = len(codes), weight.shape[1] * storage.k
+        joined = both.expand({"weight": weight}, rows, whole, AS_CODES)
+        padded = first.shape[1] * storage.k
+        return padded, Matrix(joined, x.format, circulant=(both, weight))
     grids = x.blocks is not None and y.blocks is not None
     if grids and np.array_equal(x.blocks.row, y.blocks.row):
         present = np.concatenate([x.blocks.present, y.blocks.present], 1)

@@ -14,8 +14,11 @@ Four rules, applied until none of them finds anything:
 
 A convolution with padding sees 0 and not c at the border, so only the constant 0 is folded into it.
 What an addition reads or writes, circulant layers, and kinds of layer that are not named here keep
-their channels. At least one row and one channel of a layer always stay, so a network whose every
-path was pruned remains a network (with a constant output).
+their channels. Of a layer in blocks only so much goes that its storage takes no more bits; one with
+as many blocks in every block row keeps equal counts and regular sizes, and loses rows by whole
+block rows (:meth:`Matrix.spare_rows`, :meth:`Matrix.spare_channels`). At least one row and one
+channel of a layer always stay, so a network whose every path was pruned remains a network (with a
+constant output).
 """
 
 from dataclasses import dataclass, field, replace
@@ -43,9 +46,9 @@ def remove_pruned(network: Network) -> Network:
     Weights that are kept are stored as suits what is left of them (:func:`settle`).
     """
     graph = _Graph(network)
-    while any(graph.shrink(name) for name in list(graph.nodes)):
-        pass
+    graph.reduce()
     graph.select()
+    graph.reduce()
     return Network(network.name, network.input, graph.settled())
 
 
@@ -77,6 +80,18 @@ class _Graph:
             self.nodes[node.name] = node
             if isinstance(node.spec, LinearSpec | ConvSpec):
                 self._put(node, matrix_of(node))
+
+    def reduce(self) -> None:
+        """Shrink layers until none does; what may be dense is shrunk as dense."""
+        while self._settle() or any(self.shrink(name) for name in list(self.nodes)):
+            pass
+
+    def _settle(self) -> bool:
+        """Whether any matrix has lost its grid, because dense storage suits it now."""
+        settled = {name: matrix.settled() for name, matrix in self.matrices.items()}
+        lost = any(settled[name] is not matrix for name, matrix in self.matrices.items())
+        self.matrices = settled
+        return lost
 
     def settled(self) -> tuple[Node, ...]:
         """The nodes with their weights in the storage that suits them."""
@@ -111,6 +126,7 @@ class _Graph:
         keep = ~self._spared(name, constants)
         if not keep.any():
             keep[0] = True
+        keep = self._spare(name, keep)
         if keep.all():
             return False
         self._without_channels(name, keep, constants)
@@ -126,6 +142,7 @@ class _Graph:
         keep = np.any([self.matrices[node.name].values().any(axis=0) for node in readers], axis=0)
         if not keep.any():
             keep[0] = True
+        keep = self._spare(edge, keep)
         if keep.all():
             return
         indices = np.flatnonzero(keep)
@@ -179,6 +196,27 @@ class _Graph:
         if passed is None:
             return np.zeros_like(constants.known)
         return self._spared(node.name, passed)
+
+    def _spare(self, edge: str, keep: np.ndarray) -> np.ndarray:
+        """The channels of an edge to keep so that the storage of no layer suffers.
+
+        At least ``keep``; more where a layer that would lose the others says so.
+        """
+        while True:
+            more = self._spared_storage(edge, keep)
+            if np.array_equal(more, keep):
+                return keep
+            keep = more
+
+    def _spared_storage(self, edge: str, keep: np.ndarray) -> np.ndarray:
+        if edge in self.matrices:
+            keep = self.matrices[edge].spare_rows(keep)
+        for node in self._readers(edge):
+            if self._mixes(node):
+                keep = self.matrices[node.name].spare_channels(keep)
+            else:
+                keep = self._spared_storage(node.name, keep)
+        return keep
 
     def _passed(self, node: Node, constants: _Constants) -> _Constants | None:
         """The constants behind a node that keeps channels apart; None if a node does not."""

@@ -1,5 +1,6 @@
 """Weight codes as a whole matrix with its blocks, and the storage that suits them."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -49,6 +50,15 @@ class Blocks:
         both = np.logical_and.reduceat(down, _starts(self.column), axis=1)
         return bool((both == self.mask()).all())
 
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sizes of the block rows and of the block columns."""
+        row, column = (np.unique(axis, return_counts=True)[1] for axis in (self.row, self.column))
+        return row, column
+
+    def storage(self) -> BlockSparseStorage:
+        """The storage of a matrix of these blocks."""
+        return BlockSparseStorage.of(self.mask(), *self.sizes())
+
     def rows(self, keep: np.ndarray) -> Self:
         """Without some rows."""
         return replace(self, present=self.present[keep], row=self.row[keep])
@@ -95,8 +105,7 @@ class Matrix:
             storage, weight = self.circulant
             return storage, {"weight": weight}
         if self.blocks is not None:
-            sizes = [np.unique(axis, return_counts=True)[1] for axis in self._axes()]
-            return BlockSparseStorage.pack(self.codes, self.blocks.mask(), *sizes)
+            return BlockSparseStorage.pack(self.codes, self.blocks.mask(), *self.blocks.sizes())
         return DenseStorage(), {"weight": self.codes}
 
     def settled(self) -> Self:
@@ -106,10 +115,59 @@ class Matrix:
         if not self.blocks.mask().all():
             if not self.format.has_zero:
                 return self
-            size = *self.codes.shape, self.format
-            if DenseStorage().stored_bits(*size) >= self.packed()[0].stored_bits(*size):
+            if self._bits(DenseStorage()) >= self._bits(self.blocks.storage()):
                 return self
         return replace(self, blocks=None)
+
+    def spare_rows(self, keep: np.ndarray) -> np.ndarray:
+        """The rows to keep, bool [rows], if no more than these are needed, so that the storage
+        does not suffer: see :meth:`spare_channels`. Under equal counts whole block rows go."""
+        if self.blocks is None:
+            return keep
+        whole = _whole(keep, self.blocks.row)
+        free = self.blocks.storage().per_row is None
+        tried = (keep, whole) if free else (whole,)
+        return self._first(tried, self.rows)
+
+    def spare_channels(self, keep: np.ndarray) -> np.ndarray:
+        """The input channels to keep, bool [channels], if no more than ``keep`` are needed.
+
+        More are kept where the storage would take more bits without the others, or where block rows
+        would lose their equal counts or the groups their regular sizes: then whole column groups
+        go, or only those which all block rows have or none has, or nothing.
+        """
+        if self.blocks is None:
+            return keep
+        every = len(self.blocks.column) // len(keep)
+        mask = self.blocks.mask()
+        uneven = (mask.any(axis=0) & ~mask.all(axis=0))[_ranks(self.blocks.column)]
+        tried = [
+            keep,
+            _whole_channels(keep, self.blocks.column),
+            _whole_channels(keep | uneven.reshape(every, -1).any(axis=0), self.blocks.column),
+        ]
+        return self._first(tried, lambda one: self.columns(np.tile(one, every)))
+
+    def _first(
+        self, tried: Sequence[np.ndarray], without: Callable[[np.ndarray], Self]
+    ) -> np.ndarray:
+        """The first choice of what to keep under which the storage does not suffer."""
+        storage, bits = self.blocks.storage(), self._settled_bits()
+        for keep in tried:
+            if not keep.any():
+                continue
+            left = without(keep)
+            if left._settled_bits() <= bits and left.blocks.storage().as_even_as(storage):
+                return keep
+        return np.ones_like(tried[0])
+
+    def _settled_bits(self) -> int:
+        settled = self.settled()
+        storage = DenseStorage() if settled.blocks is None else settled.blocks.storage()
+        return self._bits(storage)
+
+    def _bits(self, storage: Storage) -> int:
+        return storage.stored_bits(*self.codes.shape, self.format)
 
     def rows(self, keep: np.ndarray) -> Self:
         """Without some rows."""
@@ -120,9 +178,6 @@ class Matrix:
         """Without some columns."""
         blocks = None if self.blocks is None else self.blocks.columns(keep)
         return replace(self, codes=self.codes[:, keep], blocks=blocks)
-
-    def _axes(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.blocks.row, self.blocks.column
 
 
 def matrix_of(node: Node) -> Matrix:
@@ -137,12 +192,35 @@ def matrix_of(node: Node) -> Matrix:
         return Matrix(codes, format, Blocks(present, *size))
     if isinstance(storage, BlockCirculantStorage):
         weight = node.tensors["weight"]
-        return Matrix(spec.values(node.tensors), format, circulant=(storage, weight))
+        size = spec.matrix_rows, spec.matrix_columns
+        codes = storage.expand(node.tensors, *size, AS_CODES)
+        return Matrix(codes, format, circulant=(storage, weight))
     return Matrix(node.tensors["weight"], format)
 
 
 def _sizes(node: Node) -> tuple[np.ndarray, np.ndarray]:
     return node.tensors["row_sizes"], node.tensors["column_sizes"]
+
+
+def _ranks(labels: np.ndarray) -> np.ndarray:
+    """Ascending labels as 0, 1, 2, ..."""
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _whole(keep: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What is kept, and all that shares a label with some of it."""
+    group = _ranks(labels)
+    return np.bincount(group, keep)[group] > 0
+
+
+def _whole_channels(keep: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The channels that are kept, and all that share a column group with them at any position."""
+    every = len(labels) // len(keep)
+    while True:
+        more = _whole(np.tile(keep, every), labels).reshape(every, -1).any(axis=0)
+        if np.array_equal(more, keep):
+            return keep
+        keep = more
 
 
 def _starts(labels: np.ndarray) -> np.ndarray:

@@ -103,6 +103,11 @@ class Pending(ABC):
     index: np.ndarray = field(repr=False)
     relu: bool = field(default=False, kw_only=True)
 
+    @property
+    def unsigned(self) -> bool:
+        """Whether no output can be negative."""
+        return self.relu
+
     def with_relu(self) -> Self:
         """The same layer followed by ReLU."""
         return replace(self, relu=True)
@@ -245,6 +250,10 @@ class Average(Pending):
     kernel: tuple[int, int]
     stride: int
 
+    @property
+    def unsigned(self) -> bool:
+        return self.relu or _unsigned(self.sources)
+
     def _real(self, codes: list[Tensor]) -> Tensor:
         x = codes[0].permute(0, 3, 1, 2) * self.sources[0].scale
         return functional.avg_pool2d(x, self.kernel, self.stride).permute(0, 2, 3, 1)
@@ -274,6 +283,10 @@ class Average(Pending):
 class Sum(Pending):
     """A residual add of two edges of one shape."""
 
+    @property
+    def unsigned(self) -> bool:
+        return self.relu or _unsigned(self.sources)
+
     def _real(self, codes: list[Tensor]) -> Tensor:
         x, y = codes
         return x * self.sources[0].scale + y * self.sources[1].scale
@@ -286,6 +299,10 @@ class Sum(Pending):
         shift, (mx, my) = add_factors(self.name, factors, multiplier_bits)
         spec = AddSpec(x.shape, x.format, y.format, format, shift, multiplier_bits)
         return spec, {"mx": np.array([mx]), "my": np.array([my])}
+
+
+def _unsigned(sources: tuple[Stream, ...]) -> bool:
+    return all(source.format.values.low >= 0 for source in sources)
 
 
 Value = Raw | Stream | Pending

@@ -227,7 +227,7 @@ class Walk:
 
     def _close(self, value: Pending, format: UniformFormat | None, scale: float | None) -> Stream:
         if format is None or scale is None:
-            format = UniformFormat(self.activation_bits, not value.relu)
+            format = UniformFormat(self.activation_bits, not value.unsigned)
             scale = fitted_scale(value.real(), format.codes)
         if value.relu and format.signed:
             raise BadInput(

@@ -11,9 +11,6 @@ from model.ir.numerics import Format, IntRange
 from model.ir.spec import check_int
 from model.ir.storage import Storage
 
-SIZE_BITS = 16
-"""Bits of one group's size in the file."""
-
 _AGAIN = "export the network again"
 
 
@@ -37,7 +34,8 @@ class BlockSparseStorage(Storage, kind="block_sparse"):
     kept blocks in row-major order, each block row-major.
 
     Stored bits: the codes; the mask, one bit a block, or with ``per_row`` the column group's number
-    of each kept block if that is less; 16 bits for each size of an axis whose sizes are free.
+    of each kept block if that is less; and for each size of an axis whose sizes are free, the bits
+    of the largest one possible, ``length - groups + 1``.
     """
 
     row_groups: int
@@ -58,6 +56,20 @@ class BlockSparseStorage(Storage, kind="block_sparse"):
                 check_int(name, getattr(self, name), 1)
 
     @classmethod
+    def of(cls, mask: np.ndarray, row_sizes: np.ndarray, column_sizes: np.ndarray) -> Self:
+        """The storage of a matrix of such blocks; the arguments are as of :meth:`pack`."""
+        mask = np.asarray(mask, dtype=np.int64)
+        counts = mask.sum(axis=1)
+        return cls(
+            row_groups=len(row_sizes),
+            column_groups=len(column_sizes),
+            kept=int(np.asarray(row_sizes) @ mask @ np.asarray(column_sizes)),
+            per_row=int(counts[0]) if counts[0] and (counts == counts[0]).all() else None,
+            row_size=_regular(row_sizes),
+            column_size=_regular(column_sizes),
+        )
+
+    @classmethod
     def pack(
         cls, codes: np.ndarray, mask: np.ndarray, row_sizes: np.ndarray, column_sizes: np.ndarray
     ) -> tuple[Self, dict[str, np.ndarray]]:
@@ -72,26 +84,25 @@ class BlockSparseStorage(Storage, kind="block_sparse"):
         """
         mask = np.asarray(mask).astype(bool)
         sizes = [np.asarray(given, dtype=np.int64) for given in (row_sizes, column_sizes)]
-        counts = mask.sum(axis=1)
         where = np.flatnonzero(_element_order(mask, *sizes))
         order = _element_order(mask, *sizes).ravel()[where]
         weight = np.empty(len(where), dtype=np.int64)
         weight[order - 1] = np.asarray(codes).ravel()[where]
-        spec = cls(
-            row_groups=len(sizes[0]),
-            column_groups=len(sizes[1]),
-            kept=len(weight),
-            per_row=int(counts[0]) if counts[0] and (counts == counts[0]).all() else None,
-            row_size=_regular(sizes[0]),
-            column_size=_regular(sizes[1]),
-        )
         tensors = {
             "row_sizes": sizes[0],
             "column_sizes": sizes[1],
             "mask": mask.astype(np.int64),
             "weight": weight,
         }
-        return spec, tensors
+        return cls.of(mask, *sizes), tensors
+
+    def as_even_as(self, other: Self) -> bool:
+        """Whether block rows keep equal counts in groups of regular sizes, if ``other`` does."""
+        return other.per_row is None or all(
+            getattr(self, name) is not None
+            for name in ("per_row", "row_size", "column_size")
+            if getattr(other, name) is not None
+        )
 
     def check_size(self, rows: int, columns: int) -> None:
         sides = (
@@ -157,6 +168,11 @@ class BlockSparseStorage(Storage, kind="block_sparse"):
                 f"{thing}.mask", f"blocks of {kept} weights", f"blocks of {self.kept}", _AGAIN
             )
 
+    def terms(self, columns: int) -> int:
+        if self.per_row is None or self.column_size is None:
+            return columns
+        return min(columns, self.per_row * self.column_size)
+
     def weights(self, rows: int, columns: int) -> int:
         return self.kept
 
@@ -165,9 +181,9 @@ class BlockSparseStorage(Storage, kind="block_sparse"):
         if self.per_row is not None:
             index = (self.column_groups - 1).bit_length()
             places = min(places, self.row_groups * self.per_row * index)
-        sizes = 0 if self.row_size is not None else self.row_groups
-        sizes += 0 if self.column_size is not None else self.column_groups
-        return super().stored_bits(rows, columns, format) + places + sizes * SIZE_BITS
+        sizes = 0 if self.row_size is not None else _size_bits(rows, self.row_groups)
+        sizes += 0 if self.column_size is not None else _size_bits(columns, self.column_groups)
+        return super().stored_bits(rows, columns, format) + places + sizes
 
 
 def _element_order(mask: np.ndarray, row_sizes: np.ndarray, column_sizes: np.ndarray) -> np.ndarray:
@@ -189,6 +205,11 @@ def _places(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each index along an axis: its group, and its place in that group."""
     group = np.repeat(np.arange(len(sizes)), sizes)
     return group, np.arange(len(group)) - (np.cumsum(sizes) - sizes)[group]
+
+
+def _size_bits(length: int, groups: int) -> int:
+    """Bits of the free sizes of an axis: each may be as large as the others leave room for."""
+    return groups * (length - groups + 1).bit_length()
 
 
 def _regular(sizes: np.ndarray) -> int | None:

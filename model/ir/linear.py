@@ -1,8 +1,7 @@
 """The fully connected layer: a matrix-vector product, then requantization."""
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from model.ir.arithmetic import Arithmetic, ExactArithmetic
 from model.ir.matrix import MatrixSpec
@@ -55,6 +54,6 @@ class LinearSpec(MatrixSpec, kind="linear"):
 
     def out_shape(self, *in_shapes: tuple[int, ...]) -> tuple[int, ...]:
         (shape,) = in_shapes
-        if int(np.prod(shape)) != self.in_features:
+        if math.prod(shape) != self.in_features:
             raise ValueError(f"{self.in_features} input features, not a frame of shape {shape}")
         return (self.out_features,)

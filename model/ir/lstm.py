@@ -14,12 +14,14 @@ c and y begin at 0 with each sequence. Every product is exact, and every code th
 "Google LSTM" of C-LSTM, arXiv 1803.06305, after H. Sak et al., 2014.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.numerics import FixedPointFormat, Format, IntRange, check_intermediate
@@ -54,7 +56,10 @@ class LSTMSpec(LayerSpec, kind="lstm"):
     state_format : FixedPointFormat
         Format of c.
     sigmoid, g, tanh : PiecewiseSpec
-        Of the gates i, f, o; of the gate g; of the state.
+        Of the gates i, f, o; of the gate g (tanh or sigmoid); of the state. Only tanh is odd.
+
+    Circulant blocks of the gates have one position, and their k divides ``x_columns`` and
+    ``cells``, so that no block holds weights of x and y, or of two gates.
 
     Tensors: those of ``gates`` as ``gates_<name>``, those of ``project`` as ``project_<name>``,
     and ``peephole`` int64 codes [3, cells] of i, f and o.
@@ -87,6 +92,10 @@ class LSTMSpec(LayerSpec, kind="lstm"):
             raise ValueError(
                 f"project must read {self.cells} cells, not {self.project.in_features}"
             )
+        for name, odd in (("sigmoid", False), ("tanh", True)):
+            if getattr(self, name).odd is not odd:
+                raise ValueError(f"{name} must be mirrored with odd = {odd}, not {not odd}")
+        self._check_blocks()
         x, gate, unit = self.gates.in_format, self.gates.out_format, self.unit_format
         state, hidden = self.state_format, unit
         formats = {
@@ -116,6 +125,20 @@ class LSTMSpec(LayerSpec, kind="lstm"):
             check_int("peephole_shift", self.peephole_shift, 0, SHIFT_MAX)
         for name, span in self.intermediates().items():
             check_intermediate(f"lstm: {name}", span)
+
+    def _check_blocks(self) -> None:
+        """Circulant blocks must not reach over from x to y, nor from gate to gate."""
+        storage = self.gates.storage
+        if not isinstance(storage, BlockCirculantStorage):
+            return
+        if storage.positions != 1:
+            raise ValueError(f"circulant gates must have positions 1, not {storage.positions}")
+        for name in ("x_columns", "cells"):
+            if getattr(self, name) % storage.k:
+                raise ValueError(
+                    f"{name} must be a multiple of the blocks' k = {storage.k}, "
+                    f"not {getattr(self, name)}"
+                )
 
     @property
     def outputs(self) -> int:
@@ -192,7 +215,7 @@ class LSTMSpec(LayerSpec, kind="lstm"):
 
     def out_shape(self, *in_shapes: tuple[int, ...]) -> tuple[int, ...]:
         (shape,) = in_shapes
-        if int(np.prod(shape)) != self.features:
+        if math.prod(shape) != self.features:
             raise ValueError(f"{self.features} input features, not a step of shape {shape}")
         return (self.outputs,)
 
@@ -228,12 +251,15 @@ class LSTMSpec(LayerSpec, kind="lstm"):
     def stored_bits(self) -> int:
         tables = sum(table.stored_bits() for table in (self.sigmoid, self.g, self.tanh))
         matrices = sum(spec.stored_bits() for spec in self.parts().values())
-        if self.peephole_format is None:
-            return matrices + tables
-        return matrices + tables + PEEPHOLES * self.cells * self.peephole_format.bits
+        return matrices + tables + self._peephole_bits()
 
     def chip_bits(self) -> int:
-        return sum(spec.chip_bits() for spec in self.parts().values())
+        return sum(spec.chip_bits() for spec in self.parts().values()) + self._peephole_bits()
+
+    def _peephole_bits(self) -> int:
+        if self.peephole_format is None:
+            return 0
+        return PEEPHOLES * self.cells * self.peephole_format.bits
 
 
 def part_of(tensors: Mapping[str, Any], part: str) -> dict[str, Any]:

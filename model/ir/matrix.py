@@ -14,8 +14,8 @@ class MatrixSpec(LayerSpec):
 
     A subclass is a frozen dataclass with the fields below and states the size of its matrix. Its
     tensors are those of the storage and those of the requantization. The accumulator is exact: its
-    range is that of ``matrix_columns`` worst-case products, so neither overflow nor a change of
-    weights can break it.
+    range is that of as many worst-case products as the storage lets a row have, so neither overflow
+    nor a change of weights can break it.
     """
 
     in_format: Format
@@ -31,7 +31,7 @@ class MatrixSpec(LayerSpec):
 
     @property
     def matrix_columns(self) -> int:
-        """Columns of the weight matrix: the terms of one accumulator."""
+        """Columns of the weight matrix: the most terms that an accumulator can have."""
         raise NotImplementedError
 
     @property
@@ -52,7 +52,7 @@ class MatrixSpec(LayerSpec):
 
     def accumulator(self) -> IntRange:
         """Range of an accumulator, whatever the weights."""
-        return self.product().sum_of(self.matrix_columns)
+        return self.product().sum_of(self.storage.terms(self.matrix_columns))
 
     def macs(self) -> int:
         """Multiply-accumulates per frame, those of absent weights included."""
@@ -79,7 +79,8 @@ class MatrixSpec(LayerSpec):
     def stored_bits(self) -> int:
         size = (self.matrix_rows, self.matrix_columns)
         weights = self.storage.stored_bits(*size, self.weight_format)
-        return weights + self.requantize.stored_bits(self.matrix_rows)
+        table = self.weight_format.table_bits()
+        return weights + table + self.requantize.stored_bits(self.matrix_rows)
 
     def chip_bits(self) -> int:
         size = (self.matrix_rows, self.matrix_columns)

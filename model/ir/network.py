@@ -21,12 +21,11 @@ from model.ir.checksums import read_verified, sha256
 from model.ir.errors import BadInput
 from model.ir.folders import write_folder
 from model.ir.layer import LayerSpec
-from model.ir.numerics import Format, check_plain
+from model.ir.numerics import Format, check_plain, check_scale
 from model.ir.spec import Spec, check_int, check_name
 
 VERSION = 2
 FILES = ["network.json", "network.safetensors"]
-OUTPUT_BITS_MIN = 16
 _AGAIN = "export the network again with this version of Gyre"
 
 
@@ -50,6 +49,7 @@ class InputSpec(Spec, kind="input"):
             check_int("input size", size, 1)
         check_plain("format", self.format)
         object.__setattr__(self, "scale", _checked_scale(f"{self.name}.scale", self.scale))
+        check_scale(self.name, self.format, self.scale)
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Node:
     def __post_init__(self) -> None:
         check_name("node name", self.name)
         object.__setattr__(self, "scale", _checked_scale(f"{self.name}.scale", self.scale))
+        check_scale(self.name, self.spec.out_format, self.scale)
         shapes = self.spec.tensor_shapes()
         if set(shapes) != set(self.tensors):
             raise BadInput(

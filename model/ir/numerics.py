@@ -86,6 +86,10 @@ class Format(Spec):
         """Whether code 0 is value 0, so that padding with code 0 is exact."""
         return True
 
+    def table_bits(self) -> int:
+        """Bits of the table that codes are looked up in; 0 if there is none."""
+        return 0
+
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes (int64, any shape) to values (int64, the same shape)."""
         return codes
@@ -197,6 +201,9 @@ class CodebookFormat(Format, kind="codebook"):
     def has_zero(self) -> bool:
         return self.levels[0] == 0
 
+    def table_bits(self) -> int:
+        return len(self.levels) * self.values.bits
+
     def decode(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(self.levels, dtype=np.int64)[codes]
 
@@ -205,9 +212,20 @@ class CodebookFormat(Format, kind="codebook"):
 
 
 def check_plain(name: str, format: Format) -> None:
-    """Raise ValueError unless the codes of a format are its values."""
-    if format.values != format.codes:
+    """Raise ValueError unless a format is uniform or fixed-point, so that codes are values."""
+    if not isinstance(format, UniformFormat | FixedPointFormat):
         raise ValueError(f"{name} must be uniform or fixed-point, not {format.describe()}")
+
+
+def check_scale(thing: str, format: Format, scale: float) -> None:
+    """Raise BadInput if a format states a scale and ``scale`` is another one."""
+    if isinstance(format, FixedPointFormat) and scale != 2.0**-format.frac_bits:
+        raise BadInput(
+            f"{thing}.scale",
+            repr(scale),
+            f"2^{-format.frac_bits} ({format.describe()})",
+            "use that scale, or a uniform format",
+        )
 
 
 def check_intermediate(thing: str, span: IntRange) -> None:

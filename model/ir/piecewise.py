@@ -88,7 +88,8 @@ class PiecewiseSpec(Spec, kind="piecewise"):
     @property
     def outputs(self) -> IntRange:
         """Range of the output codes."""
-        return IntRange(-self.top if self.odd else self.one - self.top, self.top)
+        table = self.table()
+        return IntRange(int(table.min()), int(table.max()))
 
     def sum(self) -> IntRange:
         """Range of ``slope * |x| + intercept + r``."""

@@ -1,5 +1,6 @@
 """Selection of the inputs that pruning has kept: the rest of the frame is dropped."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ class SelectSpec(LayerSpec, kind="select"):
 
     def out_shape(self, *in_shapes: tuple[int, ...]) -> tuple[int, ...]:
         (shape,) = in_shapes
-        if int(np.prod(shape)) != self.in_features:
+        if math.prod(shape) != self.in_features:
             raise ValueError(f"{self.in_features} input features, not a frame of shape {shape}")
         return (self.out_features,)
 

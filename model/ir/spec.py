@@ -99,7 +99,12 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(hint, type) and issubclass(hint, Spec):
         return hint.from_json(value, where)
     elif hint is float and type(value) in (int, float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise BadInput(
+                where, _short(value), "a number that a float holds", "export the network again"
+            ) from None
     elif type(value) is hint:
         return value
     raise BadInput(where, _short(value), f"a value of type {hint}", "export the network again")

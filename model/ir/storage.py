@@ -38,6 +38,10 @@ class Storage(Spec):
         """Raise BadInput unless the tensors fit this storage and the format."""
         format.check(tensors["weight"], f"{thing}.weight")
 
+    def terms(self, columns: int) -> int:
+        """The most weights of a row that are not 0, whatever the tensors are."""
+        return columns
+
     def weights(self, rows: int, columns: int) -> int:
         """Numbers that are kept, those that pad a block included."""
         raise NotImplementedError

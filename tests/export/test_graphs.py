@@ -357,3 +357,38 @@ def test_linear_specs_only_at_the_end() -> None:
     network = export(Chain().eval(), images(0, 1), images(0))
     assert isinstance(network.output.spec, LinearSpec)
     assert math.prod(network.shape(network.output.name)) == 5
+
+
+class Twice(nn.Module):
+    """The output of one layer added to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.fc1(x))
+        return self.fc2(y + y)
+
+
+def test_a_layer_is_added_to_itself() -> None:
+    torch.manual_seed(0)
+    module, x = Twice().eval(), torch.randn(200, 4)
+    network = export(module, x, x)
+    (add,) = (node for node in network.nodes if isinstance(node.spec, AddSpec))
+    assert add.inputs == ("fc1", "fc1")
+    assert not add.spec.out_format.signed
+    outputs = golden.run(network, golden.quantize(network.input, x.numpy()))
+    real = outputs.double() * network.output.scale
+    expected = module(x).detach()
+    assert float((real - expected).abs().max()) < 0.03 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_averages_of_unsigned_codes_are_unsigned(relu: bool) -> None:
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(2, 3, 1), *([nn.ReLU()] if relu else []), nn.AvgPool2d(2), nn.Flatten()]
+    module, x = nn.Sequential(*parts, nn.Linear(12, 3)).eval(), torch.randn(20, 2, 4, 4)
+    network = export(module, x, x, channels_first=True)
+    (pool,) = (node for node in network.nodes if isinstance(node.spec, AveragePoolSpec))
+    assert pool.spec.out_format.signed is not relu

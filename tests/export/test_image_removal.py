@@ -1,5 +1,7 @@
 """Removal in convolution nets is exact in codes, whatever the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,6 @@ from hypothesis import strategies as st
 from model import golden
 from model.export import remove_pruned
 from model.ir.add import AddSpec
-from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.block_sparse import BlockSparseStorage
 from model.ir.conv import ConvSpec
 from model.ir.linear import LinearSpec
@@ -17,123 +18,48 @@ from model.ir.numerics import BipolarFormat, Format, UniformFormat
 from model.ir.pool import AveragePoolSpec, MaxPoolSpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.storage import DenseStorage
-
-FORMAT = UniformFormat(4, False)
-WEIGHTS = UniformFormat(3, True)
-
-
-class Builder:
-    """Random nodes on the newest edge, with rows and channels of zeros."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.shape = (int(rng.integers(3, 6)), int(rng.integers(3, 6)), int(rng.integers(1, 4)))
-        self.entry = InputSpec("x", self.shape, FORMAT, 1.0)
-        self.edge = "x"
-        self.nodes: list[Node] = []
-
-    def rule(self, channels: int, format: Format = FORMAT) -> tuple[RequantizeSpec, dict]:
-        per = str(self.rng.choice(["one", "layer", "channel"]))
-        rule = RequantizeSpec(
-            format, int(self.rng.integers(0, 5)), per, 0 if per == "one" else 6, 12
-        )
-        tensors = {}
-        for name, shape in rule.tensor_shapes(channels).items():
-            reach = 31 if name == "m" else 60
-            tensors[name] = self.rng.integers(-reach, reach, shape)
-        return rule, tensors
-
-    def codes(self, rows: int, columns: int, channels: int) -> np.ndarray:
-        codes = self.rng.integers(-4, 4, (rows, columns // channels, channels))
-        codes[self.rng.random(rows) < self.rng.random() * 0.8] = 0
-        codes[:, :, self.rng.random(channels) < self.rng.random() * 0.8] = 0
-        return codes.reshape(rows, columns)
-
-    def put(self, spec: object, tensors: dict, *inputs: str) -> None:
-        name = f"n{len(self.nodes)}"
-        shapes = [self.shape for _ in inputs] or [self.shape]
-        self.nodes.append(Node(name, spec, inputs or (self.edge,), 1.0, tensors))
-        self.edge, self.shape = name, spec.out_shape(*shapes)
-
-    def conv(self, side: int = 0, out: int = 0, groups: bool = False) -> None:
-        rows, columns, channels = self.shape
-        side = side or int(self.rng.integers(1, min(rows, columns, 3) + 1))
-        out = channels if groups else out or int(self.rng.integers(1, 6))
-        padding = int(self.rng.integers(0, 2)) if side > 1 else 0
-        padding = 1 if side == 3 and rows < 3 else padding
-        rule, tensors = self.rule(out)
-        spec = ConvSpec(
-            rows, columns, channels, out, side, side, 1, padding, channels if groups else 1,
-            FORMAT, WEIGHTS, rule,
-        )  # fmt: skip
-        each = 1 if groups else channels
-        self.put(spec, {"weight": self.codes(out, side * side * each, each), **tensors})
-
-    def circulant(self) -> None:
-        rows, columns, channels = self.shape
-        rule, tensors = self.rule(channels)
-        storage = BlockCirculantStorage(2, 1)
-        spec = ConvSpec(
-            rows, columns, channels, channels, 1, 1, 1, 0, 1, FORMAT, WEIGHTS, rule,
-            storage=storage,
-        )  # fmt: skip
-        weight = self.rng.integers(-4, 4, storage.tensor_shapes(channels, channels)["weight"])
-        weight[self.rng.random(weight.shape[:2]) < 0.5] = 0
-        self.put(spec, {"weight": weight, **tensors})
-
-    def pool(self) -> None:
-        rows, columns, channels = self.shape
-        side = int(self.rng.integers(1, min(rows, columns, 2) + 1))
-        if self.rng.random() < 0.5:
-            self.put(MaxPoolSpec(rows, columns, channels, side, side, side, FORMAT), {})
-        else:
-            rule, tensors = self.rule(channels)
-            spec = AveragePoolSpec(rows, columns, channels, side, side, side, FORMAT, rule)
-            self.put(spec, tensors)
-
-    def add(self) -> None:
-        before, shape = self.edge, self.shape
-        self.conv(1, shape[2])
-        spec = AddSpec(self.shape, FORMAT, FORMAT, FORMAT, 2, 6)
-        m = {name: self.rng.integers(-8, 9, 1) for name in ("mx", "my")}
-        self.put(spec, m, before, self.edge)
-
-    def linear(self, out: int, format: Format) -> None:
-        features = int(np.prod(self.shape))
-        rule, tensors = self.rule(out, format)
-        spec = LinearSpec(features, out, FORMAT, WEIGHTS, rule)
-        self.put(spec, {"weight": self.codes(out, features, self.shape[-1]), **tensors})
-
-
-@st.composite
-def networks(draw: st.DrawFn) -> Network:
-    build = Builder(np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
-    steps = ["conv", "conv", "depthwise", "pool", "add", "circulant"]
-    for step in draw(st.lists(st.sampled_from(steps), min_size=1, max_size=5)):
-        if step == "depthwise":
-            build.conv(groups=True)
-        else:
-            getattr(build, step)()
-    build.linear(draw(st.integers(1, 5)), FORMAT)
-    build.linear(3, UniformFormat(16, True))
-    return Network("net", build.entry, tuple(build.nodes))
-
-
-def frames_of(network: Network, count: int = 8) -> torch.Tensor:
-    codes = np.random.default_rng(0).integers(0, 16, (count, *network.input.shape))
-    codes[0], codes[1] = 0, 15
-    return torch.from_numpy(codes)
+from tests.export.pruned import (
+    FORMAT,
+    STEPS,
+    WEIGHTS,
+    constant,
+    difference,
+    frames_of,
+    image_net,
+)
 
 
 @settings(max_examples=100, deadline=None)
-@given(networks())
-def test_output_codes_stay(network: Network) -> None:
-    frames = frames_of(network)
+@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(STEPS), min_size=1, max_size=5))
+def test_codes_of_every_edge_stay(seed: int, steps: list[str]) -> None:
+    network = image_net(seed, steps)
     removed = remove_pruned(network)
+    assert difference(network) is None
     assert removed.input == network.input
-    assert torch.equal(golden.run(removed, frames), golden.run(network, frames))
     assert removed.weights() <= network.weights()
     assert remove_pruned(removed).hash() == removed.hash()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_no_storage_grows_or_loses_equal_counts(seed: int) -> None:
+    network = image_net(seed, ["conv"])
+    removed = remove_pruned(network)
+    for node in removed.nodes:
+        if not isinstance(node.spec, LinearSpec):
+            continue
+        before, after = network[node.name].spec, node.spec
+        old, new = (
+            one.storage.stored_bits(one.matrix_rows, one.matrix_columns, one.weight_format)
+            for one in (before, after)
+        )
+        assert new <= old
+        if isinstance(after.storage, BlockSparseStorage):
+            assert after.storage.as_even_as(before.storage)
+
+
+def test_generated_networks_can_show_a_difference() -> None:
+    assert sum(constant(image_net(seed)) for seed in range(100)) <= 50
 
 
 def conv(
@@ -181,6 +107,43 @@ def test_other_constants_fold_only_without_padding() -> None:
     assert kept["a"].spec.out_channels == 3
 
 
+def constant_before(node: Node, shape: tuple[int, int]) -> Network:
+    """Filter 1 of ``a`` is zero and has the code (9 + 1) >> 1 = 5; then ``node``, then fc."""
+    first = np.ones((3, 1, 1, 1), dtype=int)
+    first[1] = 0
+    size = shape[0] * shape[1] * 3
+    weight = np.tile([[1, 2, 3], [-1, 1, 0]], shape[0] * shape[1])
+    nodes = (conv("a", "x", first, [0, 9, 0]), node, last("p", size, weight))
+    return Network("n", InputSpec("x", (4, 4, 1), FORMAT, 1.0), nodes)
+
+
+def test_a_constant_goes_through_average_pooling_with_its_requantization() -> None:
+    """A window's sum is 4 * 5 = 20; (20 * 3 - 4 + 4) >> 3 = 7, at each of four positions."""
+    rule = RequantizeSpec(FORMAT, 3, "layer", 4, 8)
+    spec = AveragePoolSpec(4, 4, 3, 2, 2, 2, FORMAT, rule)
+    tensors = {"m": np.array([3]), "b": np.array([0, -4, 2])}
+    network = constant_before(Node("p", spec, ("a",), 1.0, tensors), (2, 2))
+    removed = remove_pruned(network)
+    assert removed["a"].spec.out_channels == removed["p"].spec.channels == 2
+    assert removed["p"].tensors["b"].tolist() == [0, 2]
+    assert removed["fc"].tensors["b"].tolist() == [4 * 2 * 7, 4 * 1 * 7]
+    assert_same_codes(removed, network)
+
+
+def test_a_constant_goes_through_a_depthwise_convolution_with_its_weights() -> None:
+    """Weights 1, 2, 0, -1 sum to 2; (2 * 5 + 3 + 1) >> 1 = 7, at each of nine positions."""
+    rule = RequantizeSpec(FORMAT, 1, "one", 0, 8)
+    spec = ConvSpec(4, 4, 3, 3, 2, 2, 1, 0, 3, FORMAT, WEIGHTS, rule)
+    weight = np.array([[1, 1, 0, 1], [1, 2, 0, -1], [0, 0, 1, 0]])
+    node = Node("p", spec, ("a",), 1.0, {"weight": weight, "b": np.array([0, 3, 0])})
+    network = constant_before(node, (3, 3))
+    removed = remove_pruned(network)
+    assert (removed["p"].spec.channels, removed["p"].spec.groups) == (2, 2)
+    assert removed["p"].tensors["weight"].tolist() == weight[[0, 2]].tolist()
+    assert removed["fc"].tensors["b"].tolist() == [9 * 2 * 7, 9 * 1 * 7]
+    assert_same_codes(removed, network)
+
+
 def test_idle_channels_go_through_pool_and_flatten() -> None:
     """Channel 0 of the flattened frame is idle at all positions, channel 1 at some only."""
     weight = np.ones((2, 4, 3), dtype=int)
@@ -222,15 +185,112 @@ def block_sparse(format: Format, mask: list[list[int]], values: int) -> Network:
     return Network("n", InputSpec("x", (4,), FORMAT, 1.0), (first, last("a", 4, weight)))
 
 
-def test_blocks_shrink_with_the_rows_that_removal_takes() -> None:
-    network = block_sparse(BipolarFormat(), [[1, 0], [0, 1]], 1)
+def masked(
+    mask: np.ndarray, sizes: tuple[int, int], idle: list[int], rows: list[int] | None = None
+) -> Network:
+    """Two linear layers, the first one in blocks, with ``rows`` of zeros; ``idle`` is not read."""
+    shape = mask.shape[0] * sizes[0], mask.shape[1] * sizes[1]
+    rng = np.random.default_rng(3)
+    codes = rng.integers(1, 4, shape)
+    codes[rows or []] = 0
+    groups = [np.full(count, size) for count, size in zip(mask.shape, sizes, strict=True)]
+    storage, tensors = BlockSparseStorage.pack(codes, mask, *groups)
+    rule = RequantizeSpec(FORMAT, 4, "one", 0, 12)
+    spec = LinearSpec(shape[1], shape[0], FORMAT, WEIGHTS, rule, storage=storage)
+    first = Node("a", spec, ("x",), 1.0, {**tensors, "b": rng.integers(0, 20, shape[0])})
+    weight = rng.integers(1, 4, (3, shape[0]))
+    weight[:, idle] = 0
+    nodes = (first, last("a", shape[0], weight))
+    return Network("n", InputSpec("x", (shape[1],), FORMAT, 1.0), nodes)
+
+
+def balanced(block_rows: int, block_columns: int, per_row: int) -> np.ndarray:
+    """A mask with as many blocks in every block row."""
+    mask = np.zeros((block_rows, block_columns), dtype=int)
+    mask[:, :per_row] = 1
+    return np.random.default_rng(1).permuted(mask, axis=1)
+
+
+def assert_same_codes(removed: Network, network: Network) -> None:
+    frames = frames_of(network.input, 20)
+    codes = golden.run(network, frames)
+    assert (codes != codes[:1]).any()
+    assert torch.equal(golden.run(removed, frames), codes)
+
+
+def test_equal_counts_lose_rows_by_whole_block_rows() -> None:
+    """Rows 8 to 15 are block row 1; row 20 is a part of block row 2 and stays."""
+    network = masked(balanced(4, 6, 2), (8, 8), idle=[*range(8, 12), 20], rows=[*range(12, 16), 21])
     removed = remove_pruned(network)
     storage = removed["a"].spec.storage
-    assert isinstance(storage, BlockSparseStorage)
-    assert removed["a"].tensors["row_sizes"].tolist() == [2, 1]
-    assert (storage.kept, storage.per_row) == (6, 1)
-    frames = torch.arange(16).reshape(4, 4)
-    assert torch.equal(golden.run(removed, frames), golden.run(network, frames))
+    assert removed["a"].spec.out_features == removed["fc"].spec.in_features == 24
+    assert (storage.per_row, storage.row_size, storage.column_size) == (2, 8, 8)
+    assert_same_codes(removed, network)
+
+
+def test_twenty_pruned_units_of_512_do_not_cost_the_next_layer_its_blocks() -> None:
+    """The second layer's columns belong to groups of 8, and the first one is plain."""
+    rng = np.random.default_rng(0)
+    mask = balanced(16, 64, 24)
+    storage, tensors = BlockSparseStorage.pack(
+        rng.integers(1, 4, (128, 512)), mask, np.full(16, 8), np.full(64, 8)
+    )
+    weight = rng.integers(-4, 4, (512, 6))
+    weight[rng.choice(512, 20, replace=False)] = 0
+    rule = RequantizeSpec(FORMAT, 2, "one", 0, 12)
+    first = LinearSpec(6, 512, FORMAT, WEIGHTS, rule)
+    second = LinearSpec(
+        512, 128, FORMAT, WEIGHTS, RequantizeSpec(FORMAT, 8, "one", 0, 16), storage=storage
+    )
+    nodes = (
+        Node("a", first, ("x",), 1.0, {"weight": weight, "b": np.zeros(512, int)}),
+        Node("b", second, ("a",), 1.0, {**tensors, "b": np.zeros(128, int)}),
+        last("b", 128, rng.integers(-4, 4, (3, 128))),
+    )
+    network = Network("n", InputSpec("x", (6,), FORMAT, 1.0), nodes)
+    removed = remove_pruned(network)
+    assert removed["b"].spec.storage == storage
+    assert removed.stored_bits() <= network.stored_bits()
+    assert_same_codes(removed, network)
+
+
+def test_a_column_group_that_no_block_row_has_goes() -> None:
+    mask = np.insert(balanced(4, 5, 2), 3, 0, axis=1)
+    network = masked(mask, (4, 4), idle=[])
+    removed = remove_pruned(network)
+    storage = removed["a"].spec.storage
+    assert (storage.per_row, storage.column_groups, storage.column_size) == (2, 5, 4)
+    assert removed["select"].spec.out_features == 20
+    assert_same_codes(removed, network)
+
+
+def test_a_column_group_that_some_block_rows_have_stays() -> None:
+    """Group 1 is all zeros, but only two block rows have it; none has group 3, which goes."""
+    mask = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 0, 1], [1, 0, 0, 0, 1]])
+    network = masked(mask, (4, 4), idle=[])
+    node = network["a"]
+    values = node.spec.values(node.tensors)
+    values[:, 4:8] = 0
+    _, tensors = BlockSparseStorage.pack(values, mask, np.full(4, 4), np.full(5, 4))
+    node = replace(node, tensors={**tensors, "b": node.tensors["b"]})
+    network = Network("n", network.input, (node, network["fc"]))
+    removed = remove_pruned(network)
+    assert removed["select"].tensors["indices"].tolist() == [*range(12), *range(16, 20)]
+    assert removed["a"].tensors["mask"].tolist() == np.delete(mask, 3, axis=1).tolist()
+    assert_same_codes(removed, network)
+
+
+def test_free_sizes_shrink_only_where_that_takes_no_more_bits() -> None:
+    """Without equal counts: one weight less is not worth 16 sizes, and eight rows are."""
+    mask = np.tri(8, 8, dtype=int)
+    one = masked(mask, (4, 4), idle=[1])
+    assert remove_pruned(one)["a"].spec.storage == one["a"].spec.storage
+    many = masked(mask, (4, 4), idle=[*range(17, 20), *range(21, 24), *range(26, 28)])
+    removed = remove_pruned(many)
+    assert removed["a"].spec.out_features == 24
+    assert removed["a"].tensors["row_sizes"].tolist() == [4, 4, 4, 4, 1, 1, 2, 4]
+    assert removed["a"].spec.stored_bits() < many["a"].spec.stored_bits()
+    assert_same_codes(removed, many)
 
 
 def test_storage_is_dense_where_that_is_smaller_or_nothing_is_absent() -> None:

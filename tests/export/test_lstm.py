@@ -24,7 +24,7 @@ WIDE = FormatOptions(weight_bits=8, activation_bits=16)
 def network_of(seed: int = 0, k: int = 0, features: int = 5, **options: object) -> nn.Module:
     """A small network in float64; with k its matrices are circulant."""
     torch.manual_seed(seed)
-    given = {"cells": 6, "projection": 3, **options}
+    given = {"cells": 8 if k == 4 else 6, "projection": 3, **options}
     network = nets.build("lstm", (9, features), 3, given).double()
     for lstm in lstms(network) if k else []:
         for name in ("gates_x", "gates_y", "project"):
@@ -110,16 +110,24 @@ def test_circulant_matrices_stay_so_and_are_padded_inside() -> None:
     spec = exported(network, x)["lstm"].spec
     assert isinstance(spec.gates.storage, BlockCirculantStorage)
     assert (spec.features, spec.x_columns, spec.gates.in_features) == (5, 8, 12)
-    assert spec.weights() == 6 * 3 * 4 + 2 * 4 * 1
+    assert spec.weights() == 8 * 3 * 4 + 1 * 2 * 4
 
 
-def test_circulant_and_plain_gates_become_one_plain_matrix() -> None:
-    network, x = network_of(), samples()
-    network.lstm.gates_y = CirculantLinear.of(network.lstm.gates_y.float(), 2).double()
-    integers = exported(quantized(network, x), x)
-    assert integers["lstm"].spec.gates.storage.kind == "dense"
-    expected = network.lstm(x)
-    assert torch.equal(outputs_of(integers, x)["lstm"] * integers["lstm"].scale, expected)
+@pytest.mark.parametrize(("k_x", "found"), [(0, "no and 2 x 2"), (3, "3 x 3 and 2 x 2")])
+def test_refuses_gates_of_different_blocks(k_x: int, found: str) -> None:
+    lstm = (network := network_of()).lstm
+    lstm.gates_y = CirculantLinear.of(lstm.gates_y.float(), 2).double()
+    if k_x:
+        lstm.gates_x = CirculantLinear.of(lstm.gates_x.float(), k_x).double()
+    x = samples()
+    with pytest.raises(BadInput, match=rf"lstm: circulant blocks of .*: found {found}"):
+        exported(quantized(network, x), x)
+
+
+def test_refuses_cells_that_blocks_do_not_divide() -> None:
+    network, x = network_of(k=4, cells=6), samples()
+    with pytest.raises(BadInput, match=r"lstm: .* found 4 x 4 for 6 cells"):
+        exported(quantized(network, x), x)
 
 
 def test_quantizers_of_a_whole_network_leave_the_lstm_its_own() -> None:
@@ -217,3 +225,16 @@ def test_blocks_on_one_grid_of_rows_stay_blocks() -> None:
     assert integers["lstm"].spec.gates.storage.kind == "block_sparse"
     assert integers["lstm"].spec.gates.weights() == 8 * 2 * 6
     assert torch.equal(outputs_of(integers, x)["lstm"] * integers["lstm"].scale, graph.lstm(x))
+
+
+@pytest.mark.parametrize("part", ["samples", "peephole", "weight"])
+def test_refuses_magnitudes_that_no_format_holds(part: str) -> None:
+    network, x = network_of(peephole=True), samples()
+    with torch.no_grad():
+        if part == "peephole":
+            network.lstm.peephole[0, 0] = 1e15
+        elif part == "weight":
+            network.lstm.gates_x.weight[0, 0] = 1e15
+    x = x * 1e15 if part == "samples" else x
+    with pytest.raises(BadInput, match=r"of an LSTM: found magnitudes up to .*e\+15"):
+        exported(network, x)

@@ -22,11 +22,14 @@ from model.compress.constraints.ternary import Ternary
 from model.compress.layers import CirculantConv2d, CirculantLinear, compact
 from model.compress.tracing import insert_quantizers
 from model.export import export
+from model.export.storage import matrix_of
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.block_sparse import BlockSparseStorage
 from model.ir.errors import BadInput
-from model.ir.network import Network
-from model.ir.numerics import BipolarFormat, UniformFormat
+from model.ir.linear import LinearSpec
+from model.ir.network import Network, Node
+from model.ir.numerics import BipolarFormat, CodebookFormat, UniformFormat
+from model.ir.requantize import RequantizeSpec
 from model.ir.storage import DenseStorage
 from tests.export.images import images
 
@@ -204,3 +207,18 @@ def test_plain_structured_layers_are_calibrated() -> None:
     error = (outputs.double() * network.output.scale - expected).abs().max()
     assert float(error / expected.abs().max()) < 0.05
     assert np.prod(network["fc1"].tensors["weight"].shape) == 12 * 24 // 4
+
+
+def test_a_circulant_matrix_holds_codes_and_not_values() -> None:
+    format, rule = (
+        CodebookFormat((0, 3, -2, 7)),
+        RequantizeSpec(UniformFormat(8, True), 0, "one", 0, 8),
+    )
+    storage = BlockCirculantStorage(2)
+    spec = LinearSpec(4, 4, UniformFormat(4, True), format, rule, storage=storage)
+    weight = np.random.default_rng(0).integers(0, 4, (2, 2, 2))
+    node = Node("fc", spec, ("x",), 1.0, {"weight": weight, "b": np.zeros(4, int)})
+    matrix = matrix_of(node)
+    assert set(matrix.codes.flatten().tolist()) <= {0, 1, 2, 3}
+    assert np.array_equal(matrix.values(), spec.values(node.tensors))
+    assert np.array_equal(matrix.packed()[1]["weight"], weight)

@@ -17,14 +17,15 @@ from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import Format, UniformFormat
 from model.ir.requantize import RequantizeSpec
 from tests import reference
-from tests.examples import codes_of
-from tests.strategies import linear_nodes, plain_formats, scales
+from tests.examples import codes_of, scale_of
+from tests.strategies import linear_nodes, plain_formats, scales_of
 
 
 @st.composite
 def linear_networks(draw: st.DrawFn) -> Network:
     """One fully connected layer on a random input."""
-    entry = InputSpec("x", (draw(st.integers(1, 24)),), draw(plain_formats), draw(scales))
+    format = draw(plain_formats)
+    entry = InputSpec("x", (draw(st.integers(1, 24)),), format, draw(scales_of(format)))
     return Network(
         "net",
         entry,
@@ -143,8 +144,8 @@ def test_zero_inputs_give_the_bias_alone(in_format: Format, out_format: Format) 
         3, 2, in_format, UniformFormat(4, True), RequantizeSpec(out_format, 0, "one", 0, 8)
     )
     tensors = {"weight": np.array([[1, -2, 3], [4, -5, 6]]), "b": np.array([5, -5])}
-    node = Node("fc", spec, ("x",), 1.0, tensors)
-    network = Network("net", InputSpec("x", (3,), in_format, 1.0), (node,))
+    node = Node("fc", spec, ("x",), scale_of(spec.out_format), tensors)
+    network = Network("net", InputSpec("x", (3,), in_format, scale_of(in_format)), (node,))
     low, high = reference.bounds(out_format)
     outputs = golden.run(network, torch.zeros((1, 3), dtype=torch.int64))
     assert outputs.tolist() == [[min(max(b, low), high) for b in (5, -5)]]

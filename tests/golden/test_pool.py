@@ -12,7 +12,7 @@ from model.ir.network import Node
 from model.ir.numerics import Format, UniformFormat
 from model.ir.pool import AveragePoolSpec, MaxPoolSpec
 from model.ir.requantize import RequantizeSpec
-from tests.examples import codes_of
+from tests.examples import codes_of, scale_of
 from tests.strategies import plain_formats, pool_nodes, window_sizes
 
 
@@ -52,7 +52,7 @@ def test_a_kernel_as_large_as_the_frame_gives_the_global_mean(size: int) -> None
     rule = RequantizeSpec(format, shift, "layer", 16, 2)
     spec = AveragePoolSpec(size, size, 5, size, size, 1, format, rule)
     tensors = {"m": np.array([round(2**shift / size**2)]), "b": np.zeros(5, int)}
-    node = Node("pool", spec, ("x",), 1.0, tensors)
+    node = Node("pool", spec, ("x",), scale_of(spec.out_format), tensors)
     codes = torch.from_numpy(codes_of(format.codes, np.random.default_rng(1), 20, size, size, 5))
     means = codes.double().mean(dim=(1, 2), keepdim=True)
     bound = (means * size**2).abs() / 2 ** (shift + 1) + 0.5

@@ -25,7 +25,7 @@ from model.ir.numerics import (
 from model.ir.pe_array import SLICE_LATENCY, PeArraySpec, requantize_latency
 from model.ir.requantize import RequantizeSpec
 from sim.block import FULL_SPEED, Block, check_values, run_blocks
-from tests.examples import codes_of
+from tests.examples import codes_of, scale_of
 from tests.strategies import requantize_tensors
 from tests.tools import require_tools
 
@@ -98,7 +98,7 @@ def node_of(case, n: int) -> Node:
     spec = layer(case, n)
     weight = codes_of(spec.weight_format.codes, rng, spec.out_features, spec.in_features)
     tensors = requantize_tensors(spec.requantize, spec.out_features, rng)
-    return Node(f"fc{n}", spec, ("x",), 1.0, {"weight": weight, **tensors})
+    return Node(f"fc{n}", spec, ("x",), scale_of(spec.out_format), {"weight": weight, **tensors})
 
 
 def codes_for(format: Format, length: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from model.ir.numerics import FixedPointFormat, IntRange, UniformFormat
 from model.ir.pe_array import requantize_latency
 from model.ir.requantize import RequantizeSpec
 from sim.block import FULL_SPEED, Block, check_values, run_blocks
-from tests.examples import codes_of
+from tests.examples import codes_of, scale_of
 from tests.strategies import requantize_tensors
 from tests.tools import require_tools
 
@@ -66,9 +66,9 @@ def bench():
         spec, acc = lin.requantize, lin.accumulator()
         tensors = requantize_tensors(spec, lin.out_features, rng)
         codes = exciting(spec, acc, lin.out_features, rng)
-        node = Node(
-            f"fc{n}", lin, ("x",), 1.0, {"weight": np.zeros((lin.out_features, 4), int), **tensors}
-        )
+        weight = np.zeros((lin.out_features, 4), int)
+        scale = scale_of(spec.out_format)
+        node = Node(f"fc{n}", lin, ("x",), scale, {"weight": weight, **tensors})
         component = Requantize(
             spec,
             acc,

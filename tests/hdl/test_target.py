@@ -19,7 +19,7 @@ from model.ir.mapping import Engine, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import FixedPointFormat, UniformFormat
 from model.ir.pe_array import PeArraySpec
-from tests.examples import example_network
+from tests.examples import example_network, scale_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,10 +107,10 @@ def test_layers_that_differ_in_scale_or_in_the_place_of_m_share_their_lanes() ->
     )
     tensors = dict(first.tensors) | {"weight": first.tensors["weight"][:, :7]}
     nodes = (
-        Node("a", spec, ("x",), 1.0, tensors),
-        Node("b", other, ("a",), 1.0, tensors | {"m": tensors["m"][:1]}),
+        Node("a", spec, ("x",), scale_of(spec.out_format), tensors),
+        Node("b", other, ("a",), scale_of(other.out_format), tensors | {"m": tensors["m"][:1]}),
     )
-    pair = Network("pair", InputSpec("x", (7,), format, 1.0), nodes)
+    pair = Network("pair", InputSpec("x", (7,), format, scale_of(format)), nodes)
     found = modules(generate_accelerator(Accelerator(pair, example_mapping(pair))).verilog)
     assert len([name for name in found if name.startswith("pe_")]) == 1
     assert len([name for name in found if name.startswith("requantize_")]) == 1

@@ -105,7 +105,11 @@ def test_a_1_by_1_kernel_may_subsample(shortcut: dict[str, int]) -> None:
             {"storage": BlockCirculantStorage(4, 3)},
             "storage.positions must be the 9 of the kernel, not 3",
         ),
-        (max_pool, {"format": CodebookFormat((0, 3))}, "format must be uniform or fixed-point"),
+        (
+            max_pool,
+            {"format": CodebookFormat((0, 3, 2, 1))},
+            "format must be uniform or fixed-point",
+        ),
         (add, {"out_format": BipolarFormat()}, "out_format must be uniform or fixed-point"),
         (add, {"shift": 48}, "shift must be from 0 to 47"),
         (add, {"m_bits": 0}, "m_bits must be from 1 to 16"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.errors import BadInput
 from model.ir.lstm import LSTMSpec
 from model.ir.network import Network, Node
@@ -22,7 +23,7 @@ def test_counts_the_weights_of_the_google_lstm(k: int, weights: int) -> None:
     biases = (4096 + 512) * 30
     tables = sum(table.stored_bits() for table in (spec.sigmoid, spec.g, spec.tanh))
     assert spec.stored_bits() == weights * 8 + biases + 3 * 1024 * 16 + tables
-    assert spec.chip_bits() == weights * (8 if k == 1 else 16)
+    assert spec.chip_bits() == weights * (8 if k == 1 else 16) + 3 * 1024 * 16
 
 
 def test_a_network_with_an_lstm_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -39,12 +40,10 @@ def test_a_network_with_an_lstm_is_read_as_it_was_written(tmp_path: Path) -> Non
 @given(lstm_networks())
 def test_the_stated_ranges_hold_the_worst_case(network: Network) -> None:
     spec = network["lstm"].spec
-    c, one = spec.state_format.codes, spec.sigmoid.one
+    c, gate, g = spec.state_format.codes, spec.sigmoid.table().max(), spec.g.table().max()
     keep, new = spec.state_aligns
     span = spec.intermediates()["c"]
-    assert span.high >= ((one * c.high) << keep) + ((one * spec.g.top) << new) * (
-        spec.sigmoid.top == one
-    ) * (spec.g.top == one)
+    assert span.high >= ((gate * c.high) << keep) + ((gate * g) << new)
     assert span.bits <= 63
     # a shift is that of the formats: the aligned sum has as many fraction bits as both products
     unit = spec.unit_format.frac_bits
@@ -75,6 +74,28 @@ def changed(spec: LSTMSpec, **change: Any) -> LSTMSpec:
 def test_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         changed(lstm_spec(6, 4, 3, True), **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": 3, "x_columns": 7}, "x_columns must be a multiple of .* k = 4, not 7"),
+        ({"gates_storage": BlockCirculantStorage(4, 3)}, "must have positions 1, not 3"),
+        ({"gates_storage": BlockCirculantStorage(8)}, "cells must be a multiple .* k = 8, not 4"),
+    ],
+)
+def test_refuses_circulant_blocks_over_two_parts(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        changed(lstm_spec(8, 4, k=4), **change)
+
+
+def test_refuses_tables_with_the_wrong_mirror() -> None:
+    spec = lstm_spec(3, 4)
+    like_tanh = dataclasses.replace(spec.sigmoid, odd=True)
+    with pytest.raises(ValueError, match="sigmoid must be mirrored with odd = False"):
+        changed(spec, sigmoid=like_tanh)
+    with pytest.raises(ValueError, match="tanh must be mirrored with odd = True"):
+        changed(spec, tanh=dataclasses.replace(spec.tanh, odd=False))
 
 
 def test_refuses_codes_beyond_their_format() -> None:

@@ -21,7 +21,7 @@ from model.ir.network import FILES, InputSpec, Network, Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, FixedPointFormat, UniformFormat
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
-from tests.examples import example_network
+from tests.examples import example_network, scale_of
 from tests.strategies import image_networks, networks
 
 JSON, TENSORS = FILES
@@ -71,7 +71,8 @@ def test_saving_twice_writes_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 
 def test_hash_of_an_integer_scale_survives(tmp_path: Path) -> None:
     network = example_network()
-    nodes = tuple(replace(node, scale=1) for node in network.nodes)
+    *nodes, last = network.nodes
+    nodes = (*nodes, replace(last, scale=1))
     network = Network("net", replace(network.input, scale=2), nodes)
     network.save(tmp_path / "net")
     assert Network.load(tmp_path / "net").hash() == network.hash()
@@ -121,9 +122,9 @@ def test_edges_have_shapes_and_formats() -> None:
 
 
 def test_stored_bits_are_those_of_a_hand_count() -> None:
-    # select: a bit map of 12; fc0: 63 weights x 3 bits, 7 channels x (16 + 20);
+    # select: a bit map of 12; fc0: 63 weights x 3 bits, 7 levels of 4 bits, 7 channels x (16 + 20);
     # fc1: 42 x 1, 6 x 20; fc2: 30 x 3, 5 x 20, one m of 12; five scales of 32
-    fc0, fc1, fc2 = 63 * 3 + 7 * 36, 42 + 6 * 20, 30 * 3 + 5 * 20 + 12
+    fc0, fc1, fc2 = 63 * 3 + 7 * 4 + 7 * 36, 42 + 6 * 20, 30 * 3 + 5 * 20 + 12
     assert example_network().stored_bits() == 12 + fc0 + fc1 + fc2 + 5 * 32
     assert example_network().weights() == 63 + 42 + 30
 
@@ -351,7 +352,9 @@ ENTRY = InputSpec("x", (3,), U4, 1.0)
 def select(name: str, source: str, in_features: int = 3, format: Any = U4) -> Node:
     """A node that keeps everything."""
     indices = {"indices": np.arange(in_features)}
-    return Node(name, SelectSpec(in_features, in_features, format), (source,), 1.0, indices)
+    return Node(
+        name, SelectSpec(in_features, in_features, format), (source,), scale_of(format), indices
+    )
 
 
 @pytest.mark.parametrize(
@@ -398,10 +401,42 @@ def test_refuses_a_scale_that_is_no_finite_positive_float(scale: Any) -> None:
         InputSpec("x", (3,), U4, scale)
 
 
-@pytest.mark.parametrize("format", [BipolarFormat(), CodebookFormat((0, 1, 3))])
+@pytest.mark.parametrize("format", [BipolarFormat(), CodebookFormat((0, 3, 2, 1))])
 def test_refuses_an_input_format_that_samples_cannot_be_quantized_to(format: Any) -> None:
     with pytest.raises(ValueError, match=r"format must be uniform or fixed-point, not"):
         InputSpec("x", (3,), format, 1.0)
+
+
+@pytest.mark.parametrize("scale", [0.25, 1.0])
+def test_refuses_another_scale_than_fixed_point_says(scale: float) -> None:
+    format = FixedPointFormat(8, True, 3)
+    rule = RequantizeSpec(format, 0, "one", 0, 8)
+    tensors = {"weight": np.zeros((1, 3), int), "b": np.array([0])}
+    for make in (
+        lambda: InputSpec("a", (3,), format, scale),
+        lambda: Node("a", LinearSpec(3, 1, U4, U4, rule), ("x",), scale, tensors),
+    ):
+        with pytest.raises(BadInput, match=rf"^a\.scale: found {scale}; expected 2\^-3 .signed 8"):
+            make()
+
+
+def test_refuses_a_file_s_scale_that_no_float_holds(tmp_path: Path) -> None:
+    example_network().save(tmp_path)
+    data = json.loads((tmp_path / FILES[0]).read_text())
+    data["input"]["scale"] = 10**400
+    (tmp_path / FILES[0]).write_text(json.dumps(data))
+    write_sums(tmp_path, FILES)
+    with pytest.raises(BadInput, match=r"input\.scale: found 1000.*a number that a float holds"):
+        Network.load(tmp_path)
+
+
+def test_sizes_beyond_64_bits_do_not_wrap() -> None:
+    shape = (2**32, 2**32)
+    select = SelectSpec(1, 1, U4)
+    rule = RequantizeSpec(UniformFormat(8, True), 0, "one", 0, 8)
+    for spec in (SelectSpec(2, 1, U4), LinearSpec(1, 1, U4, U4, rule), select):
+        with pytest.raises(ValueError, match=r"input features, not a frame of shape \(4294967296,"):
+            spec.out_shape((*shape, 1))
 
 
 def test_refuses_intermediates_beyond_63_bits() -> None:

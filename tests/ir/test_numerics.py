@@ -156,3 +156,8 @@ def test_check_intermediate_allows_63_bits_and_no_more() -> None:
     check_intermediate("fc1", IntRange(-(2**62), 2**62 - 1))
     with pytest.raises(BadInput, match="fc1: found 64 bits; expected at most 63 bits"):
         check_intermediate("fc1", IntRange(-(2**62) - 1, 0))
+
+
+def test_only_codebooks_cost_a_table() -> None:
+    assert CodebookFormat((0, 1, -1, 2, -2, 4, -4)).table_bits() == 7 * 4
+    assert BipolarFormat().table_bits() == UniformFormat(8, True).table_bits() == 0

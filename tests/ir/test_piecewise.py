@@ -92,3 +92,11 @@ def test_refuses_what_does_not_fit(change: dict, message: str) -> None:
 def test_refuses_other_functions() -> None:
     with pytest.raises(ValueError, match="'sigmoid' or 'tanh'"):
         spec_of("relu", 11)
+
+
+@pytest.mark.parametrize(("odd", "outputs"), [(True, (-8192, 10)), (False, (4, 2**14 - 6))])
+def test_the_stated_outputs_are_those_of_the_table(odd: bool, outputs: tuple[int, int]) -> None:
+    """2 |x| + 4 up to 3, and ``top`` at -4 alone; mirrored, that is more than ``top``, or less."""
+    spec = PiecewiseSpec(FixedPointFormat(3, True, 0), OUT, odd, (4,), (2,), (4,), 0, 8192)
+    assert (spec.outputs.low, spec.outputs.high) == outputs
+    assert (spec.table().min(), spec.table().max()) == outputs

@@ -91,7 +91,7 @@ def test_refuses_a_product_beyond_63_bits_though_the_rounding_brings_it_back() -
     ("arguments", "message"),
     [
         ((BipolarFormat(), 3, "one", 0, 8), "must be uniform or fixed-point, not 1-bit bipolar"),
-        ((CodebookFormat((0, 3)), 3, "one", 0, 8), "not codebook of 2 levels"),
+        ((CodebookFormat((0, 3, 2, 1)), 3, "one", 0, 8), "not codebook of 4 levels"),
         ((OUT, 48, "one", 0, 8), "shift must be from 0 to 47, not 48"),
         ((OUT, -1, "one", 0, 8), "shift must be from 0 to 47, not -1"),
         ((OUT, 3, "row", 0, 8), "per must be 'one', 'layer' or 'channel', not 'row'"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,8 @@ def test_bits_count_codes_indices_and_free_sizes() -> None:
     assert circulant.stored_bits(6, 5, S4) == 2 * 2 * 4 * 4
     assert circulant.chip_bits(6, 5, S4) == 2 * 2 * 4 * 16
     free = BlockSparseStorage(4, 8, 32)
-    assert free.stored_bits(16, 32, S4) == 32 * 4 + 32 + (4 + 8) * 16
+    # a free size is at most 16 - 3 rows, or 32 - 7 columns
+    assert free.stored_bits(16, 32, S4) == 32 * 4 + 32 + 4 * 4 + 8 * 5
     # 4 rows of 2 numbers of 3 bits are fewer than a mask of 32
     numbered = BlockSparseStorage(4, 8, 128, per_row=2, row_size=4, column_size=4)
     assert numbered.stored_bits(16, 32, S4) == 128 * 4 + 4 * 2 * 3
@@ -215,3 +217,21 @@ def test_a_mask_of_another_area_than_the_weights_is_refused() -> None:
     tensors |= {"mask": np.array([[0, 1]]), "weight": np.zeros(4, int)}
     with pytest.raises(BadInput, match=r"^fc\.mask: found blocks of 6 weights; expected blocks of"):
         storage.check(tensors, 2, 5, S4, "fc")
+
+
+def test_accumulators_have_as_many_terms_as_a_row_can_keep() -> None:
+    """Two blocks of 4 of 30 columns; with free counts or free sizes, all of them."""
+    even = BlockSparseStorage(4, 8, 128, per_row=2, row_size=4, column_size=4)
+    assert layer(16, 30, S4, even).accumulator() == (S4.values * S4.values).sum_of(8)
+    assert even.terms(7) == 7
+    for storage in (replace(even, per_row=None), replace(even, column_size=None), DenseStorage()):
+        assert storage.terms(30) == 30
+
+
+@given(st.data(), st.integers(1, 9), st.integers(1, 16), formats)
+def test_no_row_has_more_terms_than_stated(
+    data: st.DataObject, rows: int, columns: int, format: Format
+) -> None:
+    storage, tensors = data.draw(stored_weights(rows, columns, 1, format))
+    values = storage.expand(tensors, rows, columns, format)
+    assert (values != 0).sum(axis=1).max() <= storage.terms(columns) <= columns

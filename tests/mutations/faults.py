@@ -172,6 +172,39 @@ GOLDEN = [
     ),
 ]
 
+_REMOVAL = "model/export/removal.py"
+
+REMOVAL = [
+    Mutation(
+        "constants are folded under padding",
+        _REMOVAL,
+        "return constants.known & (constants.code == 0)",
+        "return constants.known",
+        "probe_removal",
+    ),
+    Mutation(
+        "average pooling's effect on a constant is ignored",
+        _REMOVAL,
+        "return replace(constants, code=_codes(node, constants.code * spec.area))",
+        "return constants",
+        "probe_removal",
+    ),
+    Mutation(
+        "a depthwise convolution's effect on a constant is ignored",
+        _REMOVAL,
+        "return _Constants(known, _codes(node, constants.code * sums))",
+        "return _Constants(known, constants.code)",
+        "probe_removal",
+    ),
+    Mutation(
+        "a folded constant misses the multiplier",
+        _REMOVAL,
+        'b = node.tensors["b"] + m * (',
+        'b = node.tensors["b"] + (',
+        "probe_removal",
+    ),
+]
+
 _RTL_REQUANTIZE = "hdl/lib/requantize.py"
 _REPACK = "hdl/lib/repack.py"
 _PE = "hdl/pe/processing_element.py"
@@ -355,4 +388,4 @@ RTL = [
     ),
 ]
 
-FAULTS = [*GOLDEN, *RTL]
+FAULTS = [*GOLDEN, *REMOVAL, *RTL]

@@ -22,7 +22,7 @@ from model.ir.pe_array import PeArraySpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
 from sim.block import Block
-from tests.examples import codes_of
+from tests.examples import codes_of, scale_of
 from tests.strategies import requantize_tensors
 
 SIZES = 40
@@ -58,7 +58,7 @@ def size(rng: np.random.Generator) -> int:
 def random_network(rng: np.random.Generator, name: str) -> Network:
     """One to four layers, of which the first may be a selection."""
     length, format = size(rng), random_format(rng)
-    entry = InputSpec("x", (length,), format, 1.0)
+    entry = InputSpec("x", (length,), format, scale_of(format))
     nodes: list[Node] = []
     edge = entry.name
     for n in range(int(rng.integers(1, 5))):
@@ -67,7 +67,7 @@ def random_network(rng: np.random.Generator, name: str) -> Network:
             indices = np.flatnonzero(rng.random(length) < rng.random())
             indices = indices if len(indices) else rng.integers(0, length, 1)
             spec = SelectSpec(length, len(indices), format)
-            node = Node(f"{name}_keep{n}", spec, (edge,), 1.0, {"indices": indices})
+            node = Node(f"{name}_keep{n}", spec, (edge,), scale_of(format), {"indices": indices})
         else:
             node = _linear(rng, f"{name}_fc{n}", edge, length, format)
         nodes.append(node)
@@ -89,7 +89,7 @@ def _linear(rng, name: str, edge: str, length: int, format: Format) -> Node:
     spec = replace(spec, requantize=replace(spec.requantize, shift=shift, b_bits=b_bits))
     weight = codes_of(weight_format.codes, rng, outputs, length)
     tensors = {"weight": weight} | requantize_tensors(spec.requantize, outputs, rng)
-    return Node(name, spec, (edge,), 1.0, tensors)
+    return Node(name, spec, (edge,), scale_of(out), tensors)
 
 
 def random_mapping(rng: np.random.Generator, network: Network) -> Mapping:
