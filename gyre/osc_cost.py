@@ -39,7 +39,7 @@ from sim.build import build_root
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (64, 128, 256, 512, 1024, 2048)
 REPEATS = 7
-MOST_EPOCHS = 40
+MOST_EPOCHS = 15
 
 
 def projection_seconds(k: int) -> float:

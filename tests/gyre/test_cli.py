@@ -264,12 +264,20 @@ def test_folder_that_is_no_zoo_is_named(tmp_path: Path, out: Path) -> None:
 
 @pytest.mark.usefixtures("build", "no_training")
 @pytest.mark.parametrize(
-    "arguments", [("run", "--retrain"), ("compress", "--keep"), ("run", "--set", "seed=3")]
+    "arguments",
+    [
+        ("run", "--retrain"),
+        ("compress", "--keep"),
+        ("run", "--set", "seed=3"),
+        ("verilog", "--variant", "x"),
+    ],
 )
 def test_kept_network_takes_no_change(arguments: tuple, out: Path) -> None:
     command, *options = arguments
     said = call(command, KEPT, "--out", out, *options)
-    check_refusal(said, str(KEPT), "--set, --retrain or --keep", "name the recipe instead")
+    check_refusal(
+        said, str(KEPT), "--set, --variant, --retrain or --keep", "name the recipe instead"
+    )
 
 
 @pytest.mark.usefixtures("build", "no_training")

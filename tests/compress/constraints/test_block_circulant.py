@@ -135,7 +135,7 @@ def test_weights_that_do_not_fit_are_refused(weight: torch.Tensor, message: str)
         BlockCirculant(4).project(weight)
 
 
-@pytest.mark.parametrize(("k", "pad"), [(1, "pad"), (2.0, "pad"), (4, "no")])
+@pytest.mark.parametrize(("k", "pad"), [(0, "pad"), (2.0, "pad"), (4, "no")])
 def test_bad_options_are_refused(k: object, pad: str) -> None:
     with pytest.raises(BadInput):
         BlockCirculant(k, pad)
@@ -144,3 +144,9 @@ def test_bad_options_are_refused(k: object, pad: str) -> None:
 def test_repr_is_complete() -> None:
     assert repr(BlockCirculant(8)) == "BlockCirculant(8, 'refuse')"
     assert repr(FixedCirculant(8)) == "FixedCirculant(8)"
+
+
+def test_blocks_of_one_restrict_nothing() -> None:
+    weight = torch.randn(3, 5)
+    assert torch.equal(BlockCirculant(1).project(weight), weight)
+    assert circulant_of(BlockCirculant(1).freeze(weight)) is None
