@@ -139,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="osc_mnist_mlp", help="recipe of the network")
     parser.add_argument("--loss", type=float, default=0.002, help="loss allowed, a share")
+    parser.add_argument("--k", type=int, nargs="+", default=[4, 8, 16], help="sizes of a block")
     arguments = parser.parse_args()
     console = Console(highlight=False)
 
@@ -164,7 +165,7 @@ def main() -> None:
     table = Table(title=title, title_justify="left")
     for name in ("k", "one step, s (epochs)", "ADMM, s (epochs)", "ratio"):
         table.add_column(name, justify="right")
-    for k in (4, 8, 16):
+    for k in arguments.k:
         ours = one_step(module, dataset, layers, k, options, goal)
         theirs = admm(module, dataset, layers, k, options, goal)
         table.add_row(
