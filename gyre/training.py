@@ -184,7 +184,7 @@ def _timed(folder: Path) -> Iterator[None]:
     finally:
         if checkpoint.epochs(folder) > done:
             before = float(path.read_text()) if path.exists() else 0.0
-            path.write_text(f"{before + time.perf_counter() - begin:.1f}\n")
+            path.write_text(f"{before + time.perf_counter() - begin:.3f}\n")
 
 
 def float_weights(module: nn.Module) -> int:
