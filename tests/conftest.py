@@ -17,3 +17,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("gyre")
+
+
+def pytest_make_parametrize_id(config: object, val: object, argname: str) -> str | None:
+    """Bytes stay out of the names of tests: workers that collect apart must find the same names."""
+    return argname if isinstance(val, bytes) else None
