@@ -76,9 +76,9 @@ def test_stays_within_the_derived_bound_of_float64_torch(
 
     The bound is FFTArithmetic.error_bound. A word of the forward transform errs by e_X (its
     roundings, each 1/2 at most, and its twiddles' errors at the largest activations), a word of the
-    weights' spectrum by e_W = 1/2. So a product errs by at most |W| e_X + (|X| + e_X) e_W, a complex
-    one by two of these, q of them are added, and the shift before the inverse adds 1/2. The inverse
-    multiplies that by the sums of its coefficients' magnitudes, and adds its own errors.
+    weights' spectrum by e_W = 1/2. So a product errs by at most |W| e_X + (|X| + e_X) e_W, a
+    complex one by two of these, q of them are added, and the shift before the inverse adds 1/2. The
+    inverse multiplies that by the sums of its coefficients' magnitudes, and adds its own errors.
     """
     network = network_of(spec, seed)
     frames = frames_of(network, seed, 20)
