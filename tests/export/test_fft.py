@@ -132,7 +132,9 @@ def test_refuses_blocks_without_a_transform_and_small_layers() -> None:
 
 
 def test_refuses_words_that_are_coarser_than_the_output() -> None:
-    network = network_of(fft_linear(16, in_format=UniformFormat(16, True), **EXACT), 0)
+    spec = fft_linear(16, in_format=UniformFormat(16, True), **EXACT)
+    spec = replace(spec, requantize=replace(spec.requantize, shift=8))
+    network = network_of(spec, 0)
     with pytest.raises(BadInput, match="words of 8 and 8 bits, which leave accumulators of 2"):
         with_fft(network, FFTOptions(word_bits=8, spectrum_bits=8))
 
