@@ -33,10 +33,11 @@ def tap_file(node: str) -> str:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Beats that the harness memories hold: what one run can take."""
+    """What the harness memories hold: beats of a run, and frames that its taps show."""
 
     source: int = SOURCE_WORDS
     sink: int = SINK_WORDS
+    taps: int = TAP_FRAMES
 
 
 class Harness(wiring.Component):
@@ -134,7 +135,7 @@ class Harness(wiring.Component):
         if accelerator.taps:
             for stage in mapping.stages:
                 beat = getattr(placed, f"tap_{stage.node}").as_value()
-                depth = TAP_FRAMES * mapping.beats(network, stage.node).count
+                depth = self.capacity.taps * mapping.beats(network, stage.node).count
                 m.submodules[f"tap_{stage.node}"] = tap = Capture(
                     len(beat), depth, tap_file(stage.node)
                 )
