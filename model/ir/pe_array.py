@@ -16,7 +16,7 @@ from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.mapping import MAX_LANES, EngineSpec
 from model.ir.network import Node
-from model.ir.repack import repack_cost
+from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
 
@@ -127,9 +127,9 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         (source,) = ins
         in_beats, beats = source.count, -(-layer.out_features // lanes)
         last = -(-(layer.out_features - (folds - 1) * self.rows) // lanes)
-        load, n = steps, layer.in_features
-        if source.lanes != self.cols:
-            load = repack_cost(n, n, source.lanes, self.cols, masked=False).latency
+        load, words = steps, Beats((layer.in_features,), self.cols)
+        if repacks(source, words):
+            load = repack_cost(source, words, masked=False).latency
         computed = max(steps, self.rows // lanes) * (folds - 1) + steps + self.tree_stages()
         return StageCost(
             cycles=max(self.fold_cycles(layer, lanes), in_beats, steps),
