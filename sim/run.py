@@ -62,7 +62,7 @@ class Result:
     latency_cycles : int
         Cycles from the first input beat to the end of the first output frame.
     counters : dict
-        Counters of the harness, summed over the runs.
+        Counters of the harness, summed over the runs; of the fill of a FIFO the largest.
     seconds, cpu_seconds : float
         Time that the simulator took for the cycles, by the clock and of its processor.
     build_seconds, wall_seconds : float
@@ -181,7 +181,12 @@ class Simulator:
                 cycles=sum(part.cycles for part in parts),
                 cycles_per_frame=spent / max(sum(gaps), 1),
                 latency_cycles=parts[0].latency_cycles,
-                counters={k: sum(p.counters[k] for p in parts) for k in parts[0].counters},
+                counters={
+                    name: (max if name in self.harness.fills else sum)(
+                        part.counters[name] for part in parts
+                    )
+                    for name in parts[0].counters
+                },
                 seconds=sum(part.seconds for part in parts),
                 cpu_seconds=sum(part.cpu_seconds for part in parts),
             )

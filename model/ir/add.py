@@ -5,8 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from model.ir.beats import Beats
 from model.ir.layer import LayerSpec, check_span
 from model.ir.numerics import Format, IntRange, check_intermediate, check_plain
+from model.ir.repack import repack_needs
 from model.ir.requantize import MULTIPLIER_BITS_MAX, SHIFT_MAX, rounding
 from model.ir.spec import check_int
 
@@ -78,6 +80,12 @@ class AddSpec(LayerSpec, kind="add"):
         for name in self.tensor_shapes():
             check_span(f"{thing}.{name}", tensors[name], m, "export again with more bits")
         check_intermediate(f"{thing}: x * mx + y * my + r", self.total())
+
+    def needs(
+        self, ins: tuple[Beats, ...], lanes: int, together: int = 1
+    ) -> tuple[np.ndarray, ...]:
+        """Beat by beat, from both inputs."""
+        return tuple(repack_needs(source, Beats(self.shape, lanes)) for source in ins)
 
     def stored_bits(self) -> int:
         return 2 * self.m_bits
