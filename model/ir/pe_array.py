@@ -19,9 +19,7 @@ from model.ir.network import Node
 from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
-
-TREE_ARITY = 4
-"""Terms that one register stage of the adder tree sums: two levels of adders."""
+from model.ir.tree import tree_stages
 
 SLICE_LATENCY = 1
 """The register slice between an engine and its requantizer."""
@@ -69,10 +67,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def tree_stages(self) -> int:
         """Register stages of the adder tree between the products and the accumulator."""
-        stages, terms = 0, self.cols
-        while terms > TREE_ARITY // 2:
-            stages, terms = stages + 1, -(-terms // TREE_ARITY)
-        return stages
+        return tree_stages(self.cols)
 
     def drain_lanes(self, layer: LinearSpec) -> int:
         """Fewest output lanes with which draining a fold never outlasts computing one."""
