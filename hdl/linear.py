@@ -15,6 +15,7 @@ from model.ir.beats import Beats
 from model.ir.linear import LinearSpec
 from model.ir.mapping import EngineSpec
 from model.ir.network import Node
+from model.ir.repack import repacks
 
 
 class LinearStage(wiring.Component):
@@ -25,7 +26,7 @@ class LinearStage(wiring.Component):
     node : Node
     engine : EngineSpec
     source : Beats
-        The input stream.
+        The input stream: a vector, or an image that is flattened.
     lanes : int
         Codes per beat of the output stream.
 
@@ -63,14 +64,9 @@ class LinearStage(wiring.Component):
             layer_file=f"{node.name}_layer.hex",
         )
         source = wiring.flipped(self.i)
-        if self.source.lanes != self.engine.cols:
-            m.submodules.repack = repack = Repack(
-                code_shape(layer.in_format),
-                in_length=layer.in_features,
-                length=layer.in_features,
-                in_lanes=self.source.lanes,
-                lanes=self.engine.cols,
-            )
+        words = Beats((layer.in_features,), self.engine.cols)
+        if repacks(self.source, words):
+            m.submodules.repack = repack = Repack(code_shape(layer.in_format), self.source, words)
             connect(m, source, repack.i)
             source = repack.o
         connect(m, source, engine.i)

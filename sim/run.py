@@ -68,7 +68,7 @@ class Result:
     latency_cycles : int
         Cycles from the first input beat to the end of the first output frame.
     counters : dict
-        Counters of the harness, summed over the runs.
+        Counters of the harness, summed over the runs; of the fill of a FIFO the largest.
     seconds, cpu_seconds : float
         Time that the simulators took for the cycles: by the clock, of the one that took longest,
         and of all their processors.
@@ -186,7 +186,7 @@ class Simulator:
             [(first, codes[first : min(first + most, end)]) for first in range(start, end, most)]
             for start, end in pairwise(begins)
         ]
-        result = _joined(_together(self._run, runs, options), self.harness.capacity.taps)
+        result = _joined(_together(self._run, runs, options), self.harness)
         result.build_seconds, result.cached = self.build_seconds, self.cached
         result.wall_seconds = time.perf_counter() - begin
         return result
@@ -329,8 +329,9 @@ def _together(run, shares: list[list[tuple[int, torch.Tensor]]], options) -> lis
     return [future.result() for future in futures]
 
 
-def _joined(shares: list[list[Result]], taps: int) -> Result:
+def _joined(shares: list[list[Result]], harness: Harness) -> Result:
     """One result for the runs of all shares, in the order of their frames."""
+    taps = harness.capacity.taps
     parts = [part for share in shares for part in share]
     if len(parts) == 1:
         return parts[0]
@@ -349,7 +350,10 @@ def _joined(shares: list[list[Result]], taps: int) -> Result:
         cycles=sum(part.cycles for part in parts),
         cycles_per_frame=spent / max(sum(gaps), 1),
         latency_cycles=parts[0].latency_cycles,
-        counters={name: sum(p.counters[name] for p in parts) for name in parts[0].counters},
+        counters={
+            name: (max if name in harness.fills else sum)(part.counters[name] for part in parts)
+            for name in parts[0].counters
+        },
         seconds=max(sum(part.seconds for part in share) for share in shares),
         cpu_seconds=sum(part.cpu_seconds for part in parts),
     )

@@ -16,12 +16,10 @@ from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.mapping import MAX_LANES, EngineSpec
 from model.ir.network import Node
-from model.ir.repack import repack_cost
+from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
-
-TREE_ARITY = 4
-"""Terms that one register stage of the adder tree sums: two levels of adders."""
+from model.ir.tree import tree_stages
 
 SLICE_LATENCY = 1
 """The register slice between an engine and its requantizer."""
@@ -69,10 +67,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def tree_stages(self) -> int:
         """Register stages of the adder tree between the products and the accumulator."""
-        stages, terms = 0, self.cols
-        while terms > TREE_ARITY // 2:
-            stages, terms = stages + 1, -(-terms // TREE_ARITY)
-        return stages
+        return tree_stages(self.cols)
 
     def drain_lanes(self, layer: LinearSpec) -> int:
         """Fewest output lanes with which draining a fold never outlasts computing one."""
@@ -127,9 +122,9 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         (source,) = ins
         in_beats, beats = source.count, -(-layer.out_features // lanes)
         last = -(-(layer.out_features - (folds - 1) * self.rows) // lanes)
-        load, n = steps, layer.in_features
-        if source.lanes != self.cols:
-            load = repack_cost(n, n, source.lanes, self.cols, masked=False).latency
+        load, words = steps, Beats((layer.in_features,), self.cols)
+        if repacks(source, words):
+            load = repack_cost(source, words, masked=False).latency
         computed = max(steps, self.rows // lanes) * (folds - 1) + steps + self.tree_stages()
         return StageCost(
             cycles=max(self.fold_cycles(layer, lanes), in_beats, steps),
