@@ -124,7 +124,7 @@ class Paced(wiring.Component):
 
     def __init__(self, window: Window, pace: int) -> None:
         self.window, self.pace = window, pace
-        super().__init__(window.signature.members)
+        super().__init__(window.signature)
 
     def elaborate(self, platform):
         m = Module()

@@ -119,3 +119,17 @@ def test_what_does_not_fit_is_refused(change, message) -> None:
     good = {"lanes": 2, "banks": 3, "order": "vector", "ahead": 0}
     with pytest.raises(ValueError, match=message):
         WindowBuffer(conv(6, 6, 4, 3), **(good | change))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "cycles"),
+    [
+        (28, 5, [2966, 2938, 2910, 2882, 2880]),
+        (12, 5, [358, 346, 334, 322, 320]),
+        (16, 3, [606, 590, 588, 588, 588]),
+    ],
+)
+def test_the_cycles_in_the_documentation_are_these(size, kernel, cycles) -> None:
+    layer = conv(size, size, 1, kernel)
+    found = [WindowBuffer(layer, 1, kernel, ahead=ahead).cycles() for ahead in range(5)]
+    assert found == cycles
