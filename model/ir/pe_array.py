@@ -26,10 +26,11 @@ from model.ir.mapping import MAX_LANES, EngineSpec
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Node
 from model.ir.numerics import UniformFormat
-from model.ir.repack import repack_cost, repack_latency, repacks
+from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
 from model.ir.window_buffer import WindowBuffer
+from model.ir.window_feed import frame_cycles, vector_ends
 
 TREE_ARITY = 4
 """Terms that one register stage of the adder tree sums: two levels of adders."""
@@ -280,8 +281,14 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def cycles(self, layer: MatrixSpec, lanes: int) -> int:
         """Cycles per frame of the array alone."""
-        whole = (self.groups(layer) - 1) * self.group_cycles(layer, lanes, self.pixels)
-        return whole + self.group_cycles(layer, lanes, self._rest(layer))
+        whole = self.group_cycles(layer, lanes, self.pixels)
+        last = self.group_cycles(layer, lanes, self._rest(layer))
+        loading = self.pixels * self.col_folds(layer)
+        if self.tiles is None and self.reorders(lanes) and whole > max(self.steps(layer), loading):
+            # Sending is the limit: when it gives room, the last group's first fold waits already.
+            rest = self._rest(layer) * max(self.col_folds(layer), -(-layer.matrix_rows // lanes))
+            last = max(rest, self.steps(layer) - self.col_folds(layer) + 1)
+        return (self.groups(layer) - 1) * whole + last
 
     def _rest(self, layer: MatrixSpec) -> int:
         """Vectors of a frame's last group."""
@@ -340,16 +347,21 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def _conv_cost(self, cost: StageCost, layer: ConvSpec, source: Beats, lanes: int) -> StageCost:
         window = self.window(layer)
-        pace = -(-self.group_cycles(layer, lanes, self.pixels) // self.pixels)
-        pixels = Beats(source.shape, window.lanes)
-        ahead = SLICE_LATENCY + requantize_latency(layer)
-        if repacks(source, pixels):
-            ahead += repack_latency(source.lanes, masked=False)
+        computing = max(self.steps(layer), self._sending(layer, lanes))
+        if not self.reorders(lanes):
+            computing = self.vector_cycles(layer, lanes)
+        # When the last word of each group comes, and when the last group is computed from there.
+        ends = vector_ends(window, source)
+        loaded = np.append(ends[self.pixels - 1 : -1 : self.pixels], ends[-1])
+        start = int((loaded + np.arange(len(loaded))[::-1] * computing).max()) + 1
+        after = SLICE_LATENCY + requantize_latency(layer)
+        last = cost.cycles - (len(loaded) - 1) * self.group_cycles(layer, lanes, self.pixels)
+        fed = frame_cycles(window, self.pixels, computing, last)
         return replace(
             cost,
-            cycles=max(cost.cycles, source.count, window.cycles(pace)),
+            cycles=max(cost.cycles, source.count, fed),
             input_beats=source.count,
-            latency=window.latency + self.tail(layer, lanes) + ahead,
+            latency=start + self.tail(layer, lanes) + after,
             buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
         )
 
