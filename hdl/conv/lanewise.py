@@ -30,7 +30,8 @@ class LanewiseStage(wiring.Component):
 
         i -> [repack] -> [window] -> pool or lane array -> slice -> [requantize] -> o
 
-    The input is regrouped if it has other lanes. A pool whose kernel covers the frame needs no window; a maximum needs no requantization.
+    The input is regrouped if it has other lanes. A pool whose kernel covers the frame needs no
+    window; a maximum needs no requantization.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ CASES = [
     ("channel", (1, 1, 4), (1, 1, 1), U(6, True), 2),
 ]
 # The lanes of an input that is regrouped, and a case.
-REGROUPED = [(2, 0), (4, 1), (3, 1), (3, 2), (5, 3), (9, 4), (1, 4), (4, 14), (2, 17), (9, 18)]
+REGROUPED = [(2, 0), (4, 1), (3, 1), (3, 2), (5, 3), (9, 4), (1, 4), (4, 14), (2, 17), (16, 19)]
 MEMORIES = {  # bits of the buffers of some cases, worked out by hand
     9: 3 * 2 * 4,  # 3 groups of 2 codes of 4 bits
     10: 0,  # a single group: in registers
