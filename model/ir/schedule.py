@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 FIFO_LATENCY = 2
 """Cycles from a beat's entry into an empty FIFO to its exit, both counted but one."""
 
-FIFO_LEAST = 2
-"""Beats of the smallest FIFO."""
+FIFO_LEAST = 3
+"""Beats of the smallest FIFO: with fewer it could not take and give a beat in the same cycle."""
 
 SLACK = FIFO_LATENCY + 2
 """Beats beyond those that wait: on their way through the FIFO, or held up by its full mark."""
