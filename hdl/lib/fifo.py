@@ -5,13 +5,15 @@ from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.lib.stream import beat_layout, beat_stream
+from model.ir.schedule import FIFO_LEAST
+from model.ir.spec import check_int
 
 
 class Fifo(wiring.Component):
     """A stream goes through a memory that holds up to ``depth`` beats.
 
     Both ``valid`` and ``ready`` come from registers. Latency: ``FIFO_LATENCY`` cycles. One beat a
-    cycle from a depth of 3; with 2 it takes turns.
+    cycle.
 
     Memory: ``depth - 1`` words of ``lanes`` codes and the two marks; the last beat is in a register
     (the memory's output).
@@ -23,7 +25,7 @@ class Fifo(wiring.Component):
     lanes : int
         Codes per beat.
     depth : int
-        Beats, at least 2.
+        Beats, at least ``FIFO_LEAST``.
 
     Members
     -------
@@ -34,8 +36,7 @@ class Fifo(wiring.Component):
     """
 
     def __init__(self, shape: Shape, lanes: int, depth: int) -> None:
-        if depth < 2:
-            raise ValueError(f"depth must be at least 2, not {depth}")
+        check_int("depth", depth, FIFO_LEAST)
         self.layout, self.depth = beat_layout(shape, lanes), depth
         stream = beat_stream(shape, lanes)
         super().__init__({"i": In(stream), "o": Out(stream), "level": Out(range(depth + 1))})

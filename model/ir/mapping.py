@@ -86,7 +86,7 @@ class FifoMapping(Spec, kind="fifo"):
     input : int
         Number of the input, from 0.
     depth : int
-        Beats that it holds, at least 2.
+        Beats that it holds, at least ``FIFO_LEAST``.
     """
 
     node: str

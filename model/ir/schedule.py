@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 FIFO_LATENCY = 2
 """Cycles from a beat's entry into an empty FIFO to its exit, both counted but one."""
 
-FIFO_LEAST = 2
-"""Beats of the smallest FIFO."""
+FIFO_LEAST = 3
+"""Beats of the smallest FIFO: with fewer it could not take and give a beat in the same cycle."""
 
 SLACK = FIFO_LATENCY + 2
 """Beats beyond those that wait: on their way through the FIFO, or held up by its full mark."""
@@ -106,75 +106,50 @@ def _ancestors(network: "Network", name: str) -> list["Node"]:
 
 def least_depths(mapping: "Mapping", network: "Network") -> dict[Place, int]:
     """The least depth of a FIFO before each input of each joining node; 0 is none at all."""
-    needs, depths = _needs(mapping, network), {}
-    for node in network.nodes:
-        if len(node.inputs) > 1:
-            depths |= _least(network, needs, depths, node)
+    needs = _needs(mapping, network)
+    joins = [node for node in network.nodes if len(node.inputs) > 1]
+    depths = {(node.name, number): 0 for node in joins for number in range(len(node.inputs))}
+    for node in (*joins, network.output) if joins else ():
+        for place, depth in _held(network, needs, node).items():
+            depths[place] = max(depths[place], depth)
     return {place: depth and max(depth, FIFO_LEAST) for place, depth in depths.items()}
 
 
-def _least(
-    network: "Network",
-    needs: MappingType[Place, Needs],
-    depths: MappingType[Place, int],
-    join: "Node",
-) -> dict[Place, int]:
-    """The least depths before one joining node, given those of the joining nodes before it.
+def _held(network: "Network", needs: MappingType[Place, Needs], last: "Node") -> dict[Place, int]:
+    """The most beats that lie before joining nodes while ``last`` asks for one beat after another.
 
-    All arrays run over its output beats.
+    All arrays run over the output beats of ``last``; the beats of an edge are numbered on over the
+    frames, and -1 is none.
     """
-    cone = _ancestors(network, join.name)
+    cone = _ancestors(network, last.name)
     inside = {node.name for node in cone}
     readers = {
         edge: [place for place in places if place[0] in inside]
         for edge, places in _readers(network).items()
+        if edge == network.input.name or edge in inside
     }
-    outputs = np.arange(2 * len(needs[join.name, 0].beats))  # a first frame, and one after another
-    nothing = np.full(len(outputs), -1)
-    work = {node.name: nothing for node in cone}  # output beat that a node has to give
-    work[join.name] = outputs
-    pushed: dict[Place, np.ndarray] = {}  # input beat that a branch has to take for the others
-
-    while True:
-        # What is asked for, from the joining node up.
-        taken = {place: nothing for places in readers.values() for place in places}
-        for node in reversed(cone):
-            for number, edge in enumerate(node.inputs):
-                place = node.name, number
-                asked = needs[place].before(work[node.name])
-                if place in pushed and node is not join:
-                    asked = np.maximum(asked, pushed[place])
-                taken[place] = asked
-                if edge in inside:
-                    work[edge] = np.maximum(work[edge], asked)
-        # What the forks make their other readers take, and these let out, down to the joining node.
-        out = dict.fromkeys((network.input.name, *inside), nothing)
-        again = False
-        for edge, node in ((network.input.name, None), *((node.name, node) for node in cone)):
-            if node is not None and node is not join:
-                for number in range(len(node.inputs)):
-                    place = node.name, number
-                    entered = pushed.get(place, nothing) - depths.get(place, 0)
-                    first = needs[place].first_at(entered)
-                    out[edge] = np.maximum(out[edge], first - 1)
-                    if len(node.inputs) > 1:
-                        again |= bool((first - 1 > work[edge]).any())
-                        work[edge] = np.maximum(work[edge], first - 1)
-            for place in readers[edge]:
-                others = [taken[other] - 1 for other in readers[edge] if other != place]
-                new = np.maximum.reduce([out[edge], pushed.get(place, nothing), *others])
-                again |= bool((new > pushed.get(place, nothing)).any())
-                pushed[place] = new
-        if not again:
-            break
-    # Before it gives beat k the joining node has taken what beat k - 1 needs.
-    return {
-        (join.name, number): max(
-            0,
-            int((pushed[join.name, number] - needs[join.name, number].before(outputs - 1)).max()),
-        )
-        for number in range(len(join.inputs))
-    }
+    outputs = np.arange(2 * len(needs[last.name, 0].beats))  # a first frame, and one after another
+    given = dict.fromkeys(inside, np.full(len(outputs), -1)) | {last.name: outputs}
+    taken = {}
+    for node in reversed(cone):  # what is asked for
+        for number, edge in enumerate(node.inputs):
+            place = node.name, number
+            taken[place] = needs[place].before(given[node.name])
+            if edge in inside:
+                given[edge] = np.maximum(given[edge], taken[place])
+    pushed, held = {}, {}
+    for edge in readers:  # what the forks give the other readers as well, and these let out
+        out = np.full(len(outputs), -1)
+        if edge in inside and len(network[edge].inputs) == 1:
+            out = needs[edge, 0].first_at(pushed[edge, 0]) - 1
+        for place in readers[edge]:
+            others = [taken[other] - 1 for other in readers[edge] if other != place]
+            pushed[place] = np.maximum.reduce([out, *others])
+            if len(network[place[0]].inputs) > 1:
+                # Before it gives beat k the last node has taken no more than for beat k - 1.
+                done = outputs - 1 if place[0] == last.name else given[place[0]]
+                held[place] = max(0, int((pushed[place] - needs[place].before(done)).max()))
+    return held
 
 
 def smooth_depths(mapping: "Mapping", network: "Network") -> dict[Place, int]:
