@@ -37,6 +37,10 @@ class EngineSpec(Spec):
         """Cost of the stage that computes ``layer`` on this engine; ``ins`` are its inputs."""
         raise NotImplementedError
 
+    def outline(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        """The cost, of which the cycles may be too low and the latency is not: quick to have."""
+        return self.cost(layer, ins, lanes)
+
     def needs(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> tuple[np.ndarray, ...]:
         """What the output of the stage that computes ``layer`` depends on: ``LayerSpec.needs``."""
         return layer.needs(ins, lanes)

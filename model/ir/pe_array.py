@@ -143,17 +143,21 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         padded[: len(matrix), :-1] = matrix  # index -1 is the added column
         return padded[:, words].reshape(folds, self.rows, *words.shape).swapaxes(1, 2)
 
-    def stored(self, node: Node) -> np.ndarray:
-        """Which tiles are stored, bool [Fm, Fn]; a row fold without a weight has its first one."""
-        kept = self.arrange(node.spec, kept_weights(node)).any(axis=(2, 3))
+    def stored(self, node: Node, weights: np.ndarray | None = None) -> np.ndarray:
+        """Which tiles are stored, bool [Fm, Fn]; a row fold without a weight has its first one.
+
+        ``weights`` are those that the node keeps, where they are at hand.
+        """
+        weights = kept_weights(node) if weights is None else weights
+        kept = self.arrange(node.spec, weights).any(axis=(2, 3))
         if self.tiles is None:
             return np.ones_like(kept)
         kept[:, 0] |= ~kept.any(axis=1)
         return kept
 
-    def kept_tiles(self, node: Node) -> int:
+    def kept_tiles(self, node: Node, weights: np.ndarray | None = None) -> int:
         """Tiles that a block-sparse array of this size stores for a node."""
-        return int(replace(self, tiles=1).stored(node).sum())
+        return int(replace(self, tiles=1).stored(node, weights).sum())
 
     def tree_stages(self) -> int:
         """Register stages of the adder tree between the products and the accumulator."""
@@ -318,6 +322,17 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     def _sending(self, layer: MatrixSpec, lanes: int) -> int:
         """Beats of a whole group behind a result memory."""
         return self.pixels * -(-layer.matrix_rows // lanes) if self.reorders(lanes) else 0
+
+    def outline(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        if not isinstance(layer, ConvSpec):
+            return self.cost(layer, ins, lanes)
+        (source,) = ins
+        cost, window = self._array_cost(layer, lanes), self.window(layer)
+        return replace(
+            cost,
+            cycles=max(cost.cycles, source.count, window.input_beats, window.output_beats),
+            buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
+        )
 
     def cost(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
         assert isinstance(layer, LinearSpec | ConvSpec)
