@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.conv.pool import GlobalPool, Pool
 from hdl.conv.window import Window
-from hdl.engine import engine_files, make_engine
+from hdl.engine import make_engine
 from hdl.lib.numerics import code_shape, range_shape
 from hdl.lib.repack import Repack
 from hdl.lib.requantize import Requantize, requantize_files
@@ -14,8 +14,6 @@ from hdl.lib.slice import RegisterSlice
 from hdl.lib.stream import beat_stream, connect
 from hdl.stage import make_stage, stage_files
 from model.ir.beats import Beats
-from model.ir.conv import ConvSpec
-from model.ir.lane_array import LaneArraySpec
 from model.ir.lanewise import lane_window
 from model.ir.mapping import EngineSpec
 from model.ir.network import Node
@@ -102,21 +100,6 @@ class LanewiseStage(wiring.Component):
             add("requantize", part)
         connect(m, stream, wiring.flipped(self.o))
         return m
-
-
-@make_stage.register
-def _(
-    layer: ConvSpec, node: Node, engine: LaneArraySpec, ins: tuple[Beats, ...], lanes: int
-) -> LanewiseStage:
-    (source,) = ins
-    return LanewiseStage(node, engine, source=source, lanes=lanes)
-
-
-@stage_files.register
-def _(
-    layer: ConvSpec, node: Node, engine: LaneArraySpec, ins: tuple[Beats, ...], lanes: int
-) -> dict[str, str]:
-    return engine_files(engine, node) | requantize_files(layer.requantize, node, lanes)
 
 
 @make_stage.register

@@ -355,10 +355,15 @@ class _Table:
         self.complete = all(choices.list for choices in self.choices.values())
         self.classes = equal_lanes(network)
 
+    @property
+    def at_leisure(self) -> int:
+        """Cycles of a network that does nothing but drop inputs: it takes them one by one."""
+        return self.network.length(self.network.input.name)
+
     def fastest(self) -> int:
         """Cycles that no choice of options can undercut."""
         fixed = [c for c in self.choices.values() if not c.flexible]
-        return max((int(c.least.min()) for c in fixed), default=0)
+        return max((int(c.least.min()) for c in fixed), default=self.at_leisure)
 
     def best(self, limit: float, budget: Budget, roughly: bool = False) -> _Found | None:
         """The best choice within ``limit`` cycles and a budget: fewest bits, then multipliers.
@@ -375,9 +380,7 @@ class _Table:
             chosen[name] = choices.list[index]
             if not choices.flexible:
                 cycles.append(choices.cycles(index))
-        # A network that does nothing but drop inputs takes them one by one.
-        slowest = max(cycles, default=self.network.length(self.network.input.name))
-        return _Found(slowest, chosen)
+        return _Found(max(cycles, default=self.at_leisure), chosen)
 
     def front(self, limit: float, budget: Budget | None, least: bool = False) -> _Front | None:
         """The Pareto front of the whole network, or None if a node is too slow.
