@@ -11,7 +11,6 @@ from model.ir.beats import Beats
 from model.ir.lane_array import LaneArraySpec
 from tests.hdl import test_add, test_depthwise, test_pool
 
-
 POOLS, ADDS, DEPTHWISE = (1, 10, 15, 17), (3,), (1, 5, 7)
 """Cases of the three benches."""
 
