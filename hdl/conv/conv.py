@@ -1,12 +1,8 @@
-"""The stage of a convolution: [repack] -> window -> engine -> slice -> requantize.
-
-On a lane array (depthwise) it is a :class:`hdl.conv.lanewise.LanewiseStage`.
-"""
+"""The stage of a convolution: [repack] -> window -> engine -> slice -> requantize."""
 
 from amaranth.hdl import Module
 from amaranth.lib import stream
 
-from hdl.conv.lanewise import LanewiseStage
 from hdl.conv.window import Window
 from hdl.lib.numerics import code_shape
 from hdl.lib.repack import Repack
@@ -15,7 +11,6 @@ from hdl.matrix import MatrixStage, matrix_files
 from hdl.stage import make_stage, stage_files
 from model.ir.beats import Beats
 from model.ir.conv import ConvSpec
-from model.ir.lane_array import LaneArraySpec
 from model.ir.mapping import EngineSpec
 from model.ir.network import Node
 from model.ir.repack import repacks
@@ -45,10 +40,8 @@ class ConvStage(MatrixStage):
 @make_stage.register
 def _(
     layer: ConvSpec, node: Node, engine: EngineSpec, ins: tuple[Beats, ...], lanes: int
-) -> ConvStage | LanewiseStage:
+) -> ConvStage:
     (source,) = ins
-    if isinstance(engine, LaneArraySpec):
-        return LanewiseStage(node, engine, source=source, lanes=lanes)
     return ConvStage(node, engine, source=source, lanes=lanes)
 
 

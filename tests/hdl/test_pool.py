@@ -123,8 +123,8 @@ def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
         assert trace.gaps[2:] == [cost.cycles] * len(trace.gaps[2:]), name
         if in_lanes >= case[4]:
             assert trace.latency == cost.latency, name
-        else:  # a window that is fed slowly ends earlier than its latest beat would have it
-            assert cost.latency - case[1][0] * case[1][1] <= trace.latency <= cost.latency, name
+        else:  # a window that is fed slowly can end earlier than its latest beat would have it
+            assert trace.latency <= cost.latency, name
         assert cost.input_beats == block.beats("i").count, case
         assert cost.output_beats == block.beats("o").count, case
 

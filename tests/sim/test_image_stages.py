@@ -1,4 +1,4 @@
-"""A network of pooling, depthwise convolution and residual addition in RTL, every layer compared."""
+"""Pooling, depthwise convolution and residual addition in one network: every layer compared."""
 
 import numpy as np
 import pytest
