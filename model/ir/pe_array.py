@@ -74,8 +74,9 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     weight memory       ``S · rows · cols`` codes
     index memory        ``tiles`` words: the number of an activation word, and a mark
     activation buffer   ``2 · pixels · Fn · cols`` codes: one group loads while one is computed
-    result memory       ``2 · pixels · Fm · rows`` accumulators, for more than one pixel, and for
-                        tiles where ``lanes`` is less than ``rows``; else none
+    result memory       ``2 · pixels · ceil(M / n) · n`` accumulators, ``n = max(rows, lanes)``,
+                        for more than one pixel, and for tiles where ``lanes`` is not ``rows``;
+                        else none
     multipliers         ``rows · cols · pixels`` of activation × weight bits, and ``lanes`` of
                         accumulator × m bits where the requantization multiplies
     ==================  =======================================================================
@@ -167,7 +168,11 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def reorders(self, lanes: int) -> bool:
         """Whether a result memory stands behind the array."""
-        return self.pixels > 1 or (self.tiles is not None and lanes < self.rows)
+        return self.pixels > 1 or (self.tiles is not None and lanes != self.rows)
+
+    def drains(self, lanes: int) -> bool:
+        """Whether sums can leave so many a beat: a whole part or, reordered, a multiple of rows."""
+        return self.rows % lanes == 0 or (self.reorders(lanes) and lanes % self.rows == 0)
 
     def fits(self, layer: MatrixSpec) -> bool:
         """Whether the words have no padding, or one of the formats has a zero to pad with."""
@@ -185,11 +190,12 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
                 "map the layer to another engine",
             )
         check_storage(node)
-        if self.rows % lanes:
+        if not self.drains(lanes):
+            multiple = ", or a multiple," if self.reorders(lanes) else ""
             raise BadInput(
                 f"mapping: lanes of {node.name}",
                 lanes,
-                f"a divisor of the {self.rows} rows of its PE array",
+                f"a divisor{multiple} of the {self.rows} rows of its PE array",
                 "plan again",
             )
         if self.pixels > layer.vectors:
@@ -381,7 +387,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             parameter_bits += self.tiles * (index_bits(words) + 1)
         buffer_bits = 2 * self.pixels * words * self.cols * activation
         if self.reorders(lanes):
-            results = self.row_folds(layer) * self.rows * layer.accumulator().bits
+            word = max(self.rows, lanes)
+            results = -(-layer.matrix_rows // word) * word * layer.accumulator().bits
             buffer_bits += 2 * self.pixels * results
         return StageCost(
             cycles=self.cycles(layer, lanes),

@@ -26,7 +26,7 @@ STAGES = [
     (4, ConvCase((5, 6, 4), 6, STRIDED, (3, 6, 2, 3))),
     (2, ConvCase((6, 6, 4), 6, (1, 1, 2, 0), (2, 2, 1, 2))),  # no line buffer
     (3, ConvCase((4, 4, 4), 6, (1, 1, 1, 0), (2, 4, 3, 2))),
-    (4, ConvCase(DEEP, 6, KERNEL, (1, 4, 4, 1), BLOCKS, tiled=True)),
+    (4, ConvCase(DEEP, 6, KERNEL, (1, 4, 4, 2), BLOCKS, tiled=True)),
     (4, ConvCase(DEEP, 6, KERNEL, (1, 2, 7, 1), BLOCKS, tiled=True)),
     (4, ConvCase((4, 4, 4), 6, (3, 3, 1, 0), (2, 4, 1, 2), (2, 8, 0.4), tiled=True)),
 ]

@@ -103,6 +103,9 @@ VECTORS = [
     ConvCase(FRAME, 5, KERNEL, (2, 2, 5, 1), (2, 4, 0.4), tiled=True),  # loading is the limit
     ConvCase(FRAME, 5, KERNEL, (2, 3, 3, 2), (2, 4, 0.0), tiled=True),  # nothing is kept
     ConvCase(FRAME, 5, (3, 2, 1, 0), (2, 3, 2, 1), (2, 3, 0.5), True, (U(3, False), B)),
+    ConvCase(FRAME, 8, KERNEL, (1, 3, 5, 3), SPARSE, tiled=True),  # beats of several folds
+    ConvCase(FRAME, 9, KERNEL, (2, 9, 4, 4), formats=(U(3, False), B)),
+    ConvCase(FRAME, 5, KERNEL, (2, 3, 1, 4), (2, 4, 0.4), tiled=True),
 ]
 
 

@@ -287,6 +287,8 @@ CIRCULANT = Node(
         (PeArraySpec(2, 2), NO_ZERO, 1, ["12 weights in them that are not kept", "no zero"]),
         (PeArraySpec(2, 3, 1, 4), NO_ZERO, 1, ["not kept", "divide the blocks"]),
         (PeArraySpec(3, 2), node(layer(4, 6)), 2, ["lanes", "found 2", "divisor of the 3 rows"]),
+        (PeArraySpec(2, 2), node(layer(4, 6)), 4, ["lanes", "found 4", "divisor of the 2 rows"]),
+        (PeArraySpec(2, 2, 1, 3), SPARSE, 3, ["found 3", "a divisor, or a multiple, of the 2"]),
         (PeArraySpec(2, 2), CIRCULANT, 1, ["block-circulant weights", "dense or block-sparse"]),
     ],
 )
