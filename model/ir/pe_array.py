@@ -357,6 +357,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             latency=load + self.tail(layer, lanes) + after,
         )
 
+    def needs(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> tuple[np.ndarray, ...]:
+        """The vectors of a group are computed together."""
+        return layer.needs(ins, lanes, self.pixels)
+
     def window(self, layer: ConvSpec) -> WindowBuffer:
         """The window in front of the array."""
         return WindowBuffer(layer, self.window_lanes(layer), self.banks(layer), "vector")
