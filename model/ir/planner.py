@@ -32,9 +32,9 @@ from model.ir.linear import LinearSpec
 from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageMapping
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
+from model.ir.pacing import with_paced_fifos
 from model.ir.pe_array import PeArraySpec, check_storage, kept_weights
 from model.ir.pool import PoolSpec
-from model.ir.schedule import with_fifos
 from model.ir.select import SelectSpec
 
 ROWS_SPARSE = (1, 2, 4, 8, 16)
@@ -570,7 +570,7 @@ def _mapping(network: Network, chosen: dict[str, Option], limit: int) -> Mapping
             engines.append(Engine(f"pe_{node.name}", option.engine))
             stages.append(StageMapping(node.name, f"pe_{node.name}", option.lanes))
     lanes = joined.get(entry) or _lanes(network, entry, limit)
-    return with_fifos(Mapping(lanes, tuple(engines), tuple(stages)), network)
+    return with_paced_fifos(Mapping(lanes, tuple(engines), tuple(stages)), network)
 
 
 def _lanes(network: Network, edge: str, limit: float) -> int:

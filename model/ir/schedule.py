@@ -177,7 +177,7 @@ def smooth_depths(mapping: "Mapping", network: "Network") -> dict[Place, int]:
         if len(places) > 1:
             leaves = np.maximum.accumulate(start - steps) + steps
             for edge, place in zip(node.inputs, places, strict=True):
-                waits = _waiting(times[edge], needs[place].beats, leaves, period)
+                waits = waiting(times[edge], needs[place].beats, leaves, period)
                 depths[place] = max(least[place], waits + SLACK) if waits or least[place] else 0
     return depths
 
@@ -195,7 +195,7 @@ def with_fifos(mapping: "Mapping", network: "Network") -> "Mapping":
     return replace(bare, fifos=fifos).check(network)
 
 
-def _waiting(arrive: np.ndarray, need: np.ndarray, leave: np.ndarray, period: int) -> int:
+def waiting(arrive: np.ndarray, need: np.ndarray, leave: np.ndarray, period: int) -> int:
     """The most beats that wait before a joining node.
 
     Beat n of a frame arrives at ``arrive[n]``; those up to ``need[k]`` leave at ``leave[k]``, with
