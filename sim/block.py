@@ -69,7 +69,7 @@ class Block:
         Contents of its .hex files, by names that no other block uses.
     taps : mapping
         Inner streams to look at: the component shows the beats of ``name`` at ``tap_<name>`` and
-        their moves at ``moves_<name>``; the number is the codes per frame.
+        their moves at ``moves_<name>``; the value is the shape of a frame, or its codes.
     shape, out_shape : tuple of int, optional
         Shapes of the frames that enter and leave; by default they are vectors.
     """
@@ -79,13 +79,18 @@ class Block:
     codes: np.ndarray
     out_length: int
     files: Mapping[str, str] = field(default_factory=dict)
-    taps: Mapping[str, int] = field(default_factory=dict)
+    taps: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     out_shape: tuple[int, ...] | None = None
 
     def port(self, side: str) -> tuple[int, int, bool]:
         """Lanes of a stream, and bits and sign of its codes."""
         return _port(getattr(self.component, side).payload)
+
+    def tap_beats(self, name: str) -> Beats:
+        """How frames travel on an inner stream."""
+        shape = self.taps[name]
+        return Beats((shape,) if isinstance(shape, int) else shape, self.tap(name)[0])
 
     def tap(self, name: str) -> tuple[int, int, bool]:
         """The same of an inner stream."""
@@ -221,7 +226,7 @@ def _trace(block: Block, pattern: Pattern, part: dict) -> Trace:
                 words,
                 block.tap(name),
                 frames,
-                Beats((block.taps[name],), block.tap(name)[0]),
+                block.tap_beats(name),
                 f"{name} of {thing}",
             )
             for name, words in part["taps"].items()

@@ -209,7 +209,7 @@ def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
     table = _Table(network, budget.multipliers)
     found = table.best(inf, budget) if table.complete else None
     if found is None:
-        _refuse(_Table(network, inf).front(inf, None), stated)
+        _refuse(_Table(network, inf).check().front(inf, None), stated)
     low = table.fastest()
     while low < found.cycles:
         limit = (low + found.cycles) // 2
@@ -354,6 +354,18 @@ class _Table:
             raise problems[0]
         self.complete = all(choices.list for choices in self.choices.values())
         self.classes = equal_lanes(network)
+
+    def check(self) -> "_Table":
+        """Raise BadInput if a node has no option at all; return the table."""
+        for name, choices in self.choices.items():
+            if not choices.list:
+                raise BadInput(
+                    name,
+                    "weights that fit no array: a row keeps none, and their format has no zero",
+                    "a weight in every row, or a format with a zero",
+                    "remove such rows (export does), or choose other levels",
+                )
+        return self
 
     @property
     def at_leisure(self) -> int:
