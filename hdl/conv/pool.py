@@ -8,15 +8,23 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.conv.reduce import LaneReduce
+from hdl.conv.window import Window
 from hdl.lib.numerics import code_shape, decode, range_shape, range_tag
 from hdl.lib.padding import without_padding
+from hdl.lib.repack import Repack
+from hdl.lib.requantize import Requantize, requantize_files
 from hdl.lib.rom import address_bits
-from hdl.lib.stream import beat_stream, transfer
+from hdl.lib.slice import RegisterSlice
+from hdl.lib.stream import beat_stream, connect, transfer
 from hdl.lib.tree import joined, joined_but_two
+from hdl.stage import make_stage, stage_files
 from hdl.target import place
 from model.ir.beats import Beats
+from model.ir.lanewise import lane_window
+from model.ir.network import Node
 from model.ir.numerics import IntRange
 from model.ir.pool import AveragePoolSpec, PoolSpec
+from model.ir.repack import repacks
 
 
 def _larger(a: Value, b: Value) -> Value:
@@ -218,3 +226,90 @@ class GlobalPool(wiring.Component):
             codes = without_padding(m, transfer(self.o), Beats((layer.channels,), lanes), codes)
         m.d.comb += [self.o.p.codes[lane].eq(code) for lane, code in enumerate(codes)]
         return m
+
+
+class PoolStage(wiring.Component):
+    """A pooling: a stream of codes in, a stream of codes out.
+
+    ::
+
+        i -> [repack] -> [window] -> pool -> slice -> [requantize] -> o
+
+    The input is regrouped if it has other lanes. A pool whose kernel covers the frame needs no
+    window; a maximum needs no requantization.
+
+    Parameters
+    ----------
+    node : Node
+    source : Beats
+        The input stream.
+    lanes : int
+        Codes per beat of the output stream, and channels worked on at once.
+
+    Members
+    -------
+    i : In(stream of codes)
+    o : Out(stream of codes)
+
+    Cycles, latency, memory and multipliers: ``stage_cost`` of the layer.
+    """
+
+    def __init__(self, node: Node, *, source: Beats, lanes: int) -> None:
+        self.node, self.source, self.lanes = node, source, lanes
+        layer = node.spec
+        (format,) = layer.in_formats()
+        super().__init__(
+            {
+                "i": In(beat_stream(code_shape(format), source.lanes)),
+                "o": Out(beat_stream(code_shape(layer.out_format), lanes)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        node, layer, lanes = self.node, self.node.spec, self.lanes
+        (format,) = layer.in_formats()
+        shape, stream = code_shape(format), wiring.flipped(self.i)
+
+        def append(name, part):
+            nonlocal stream
+            m.submodules[name] = part
+            connect(m, stream, part.i)
+            stream = part.o
+
+        pixels = Beats((layer.rows, layer.columns, layer.channels), lanes)
+        if repacks(self.source, pixels):
+            append("repack", Repack(shape, self.source, pixels))
+        if layer.covers:
+            append("pool", GlobalPool(layer, lanes=lanes))
+        else:
+            plan = lane_window(layer, lanes)
+            append("window", Window(layer, shape, lanes=lanes, banks=plan.banks, order=plan.order))
+            append("pool", Pool(layer, lanes=lanes))
+        append("slice", RegisterSlice(range_shape(layer.accumulator()), lanes))
+        if rule := getattr(layer, "requantize", None):
+            part = Requantize(
+                rule,
+                layer.accumulator(),
+                channels=layer.channels,
+                lanes=lanes,
+                channel_file=f"{node.name}_channel.hex",
+                layer_file=f"{node.name}_layer.hex",
+            )
+            append("requantize", part)
+        connect(m, stream, wiring.flipped(self.o))
+        return m
+
+
+@make_stage.register
+def _(layer: PoolSpec, node: Node, engine: None, ins: tuple[Beats, ...], lanes: int) -> PoolStage:
+    (source,) = ins
+    return PoolStage(node, source=source, lanes=lanes)
+
+
+@stage_files.register
+def _(
+    layer: PoolSpec, node: Node, engine: None, ins: tuple[Beats, ...], lanes: int
+) -> dict[str, str]:
+    rule = getattr(layer, "requantize", None)
+    return {} if rule is None else requantize_files(rule, node, lanes)

@@ -132,7 +132,7 @@ class Window(wiring.Component):
         )
         begin = -padding * groups % (1 << bits)
         origin, address = Signal(bits, init=begin), Signal(bits, init=begin)
-        # The slot of the window's first row; in the padding above a frame, as if the ring went back.
+        # The slot of the window's first row; for padding above a frame the ring goes back.
         slot = Signal(address_bits(slots), init=-padding % slots)
         kernel_column = Signal(address_bits(layer.kernel_columns))
         group, kernel_row = Signal(address_bits(groups)), Signal(address_bits(kernel_rows))

@@ -18,6 +18,7 @@ from model.ir.network import Node
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
 from model.ir.tree import tree_stages
+from model.ir.window_buffer import WindowBuffer
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,17 @@ class LaneArraySpec(EngineSpec, kind="lane_array"):
                 "plan again",
             )
 
+    def window(self, layer: ConvSpec) -> WindowBuffer:
+        """The window that the array reads."""
+        return lane_window(layer, self.lanes)
+
     def depth(self, layer: ConvSpec) -> int:
         """Register stages from a beat: memory, operands, products, tree, accumulator."""
         return 4 + tree_stages(layer.kernel_rows)
 
     def cost(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
         assert isinstance(layer, ConvSpec)
-        window, rows = lane_window(layer, lanes), layer.kernel_rows
+        window, rows = self.window(layer), layer.kernel_rows
         words = window.groups * layer.kernel_columns
         steps = window.output_beats
         weight = layer.weight_format.bits

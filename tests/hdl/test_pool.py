@@ -120,12 +120,11 @@ def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
     blocks, _, traces = bench()
     for block, (name, case, n, in_lanes) in zip(blocks, stages(), strict=True):
         cost, trace = cost_of(case, n, in_lanes), traces[name, FULL_SPEED]
-        print(name, trace.latency, cost.latency, trace.gaps, cost.cycles)
-        if in_lanes == case[4]:
-            assert trace.latency == cost.latency, case
-            assert trace.gaps[2:] == [cost.cycles] * len(trace.gaps[2:]), case
-        else:
-            assert trace.latency <= cost.latency, case
+        assert trace.gaps[2:] == [cost.cycles] * len(trace.gaps[2:]), name
+        if in_lanes >= case[4]:
+            assert trace.latency == cost.latency, name
+        else:  # a window that is fed slowly can end earlier than its latest beat would have it
+            assert trace.latency <= cost.latency, name
         assert cost.input_beats == block.beats("i").count, case
         assert cost.output_beats == block.beats("o").count, case
 
