@@ -101,6 +101,7 @@ class LaneArraySpec(EngineSpec, kind="lane_array"):
             depth=self.depth(layer),
             window=window,
             macs=layer.macs(),
+            kept_macs=layer.macs(),
             steps=steps,
             weight_words=steps * lanes * rows,
             activation_words=steps * lanes * rows,
