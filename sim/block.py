@@ -147,9 +147,16 @@ class Trace:
 
 
 def run_blocks(
-    blocks: Sequence[Block], patterns: Sequence[Pattern] = (*STALLS, *RESETS)
+    blocks: Sequence[Block],
+    patterns: Sequence[Pattern] = (*STALLS, *RESETS),
+    *,
+    patience: int = PATIENCE,
+    settle: int = SETTLE,
 ) -> dict[tuple[str, Pattern], Trace]:
     """Build one simulator with all the blocks and run it under every pattern.
+
+    Slow blocks need more ``patience``, and those of which inner streams are looked at more time to
+    ``settle``: what the last output does not need comes after it.
 
     Raises
     ------
@@ -172,8 +179,8 @@ def run_blocks(
             }
             for block in blocks
         ],
-        "patience": PATIENCE,
-        "settle": SETTLE,
+        "patience": patience,
+        "settle": settle,
         "result": "result.json",
     }
     (run / "job.json").write_text(json.dumps(job))
