@@ -294,14 +294,15 @@ class _Choices:
         self.list: list[Option] = list(options(node.spec, node, most))
         self.exact = cache.setdefault((node.spec, "exact"), {})
         outlines = cache.setdefault((node.spec, "outline"), {})
-        rows = []
+        figures = []
         for option in self.list:
             if option not in outlines:
                 cost = _outline(node, option, _native(network, node, option))
                 outlines[option] = cost.multiplier_count, cost.memory_bits, cost.cycles
-            rows.append(outlines[option])
-        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        order = np.lexsort((table[:, 1], table[:, 0]))
+            figures.append(outlines[option])
+        table = np.array(figures, dtype=np.int64).reshape(-1, 3)
+        rows = [getattr(option.engine, "rows", 0) for option in self.list]  # of equals the flattest
+        order = np.lexsort((rows, table[:, 1], table[:, 0]))
         self.list = [self.list[n] for n in order]
         self.multipliers, self.bits, self.least = table[order].T
         self.lanes = np.array([option.lanes for option in self.list], dtype=np.int64)
