@@ -202,7 +202,7 @@ def _table(title: str, *columns: str, texts: int) -> Table:
 
 
 def _layers(report: dict[str, Any]) -> Table:
-    columns = "layer", "engine", "cycles", "bound", "multipliers", "used", "weight bits"
+    columns = "layer", "engine", "cycles", "bound", "mult.", "used", "weight bits"
     table = _table("layers", *columns, "reuse w / a", texts=2)
     for layer in report["layers"]:
         reuse, used = (layer["weight_reuse"], layer["activation_reuse"]), layer["utilisation"]
