@@ -21,7 +21,7 @@ from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageMapping
 from model.ir.network import Network, Node
-from model.ir.pe_array import PeArraySpec, check_dense
+from model.ir.pe_array import PeArraySpec, check_storage
 from model.ir.select import SelectSpec
 
 
@@ -62,7 +62,7 @@ def options(layer: LayerSpec, node: Node) -> Iterator[Option]:
 
 @options.register
 def _(layer: LinearSpec, node: Node) -> Iterator[Option]:
-    check_dense(node)
+    check_storage(node)
     for least in fold_sizes(layer.out_features):
         for cols in fold_sizes(layer.in_features):
             if not PeArraySpec(1, min(cols, MAX_LANES)).fits(layer) or cols > MAX_LANES:

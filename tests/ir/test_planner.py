@@ -195,7 +195,6 @@ def test_columns_divide_a_layer_of_which_neither_format_has_a_zero() -> None:
         ("sum", ["sum: found a layer of kind 'add'"]),
         ("top", ["top: found a layer of kind 'max_pool'"]),
         ("mean", ["mean: found a layer of kind 'average_pool'"]),
-        ("fc", ["fc: found block-sparse weights", "expected dense weights", "golden model"]),
     ],
 )
 def test_a_layer_without_hardware_is_refused_by_name(name: str, words: list[str]) -> None:
