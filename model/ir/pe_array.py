@@ -26,9 +26,10 @@ from model.ir.mapping import MAX_LANES, EngineSpec
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Node
 from model.ir.numerics import UniformFormat
-from model.ir.repack import repack_cost
+from model.ir.repack import repack_cost, repack_latency, repacks
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
+from model.ir.window_buffer import WindowBuffer
 
 TREE_ARITY = 4
 """Terms that one register stage of the adder tree sums: two levels of adders."""
@@ -322,15 +323,34 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         after = SLICE_LATENCY + requantize_latency(layer)
         cost = self._array_cost(layer, lanes)
         if isinstance(layer, ConvSpec):
-            raise NotImplementedError
-        load, n = self.col_folds(layer), layer.in_features
-        if source.lanes != self.cols:
-            load = repack_cost(n, n, source.lanes, self.cols, masked=False).latency
+            return self._conv_cost(cost, layer, source, lanes)
+        load, words = self.col_folds(layer), Beats((layer.in_features,), self.cols)
+        if repacks(source, words):
+            load = repack_cost(source, words, masked=False).latency
         return replace(
             cost,
             cycles=max(cost.cycles, source.count),
             input_beats=source.count,
             latency=load + self.tail(layer, lanes) + after,
+        )
+
+    def window(self, layer: ConvSpec) -> WindowBuffer:
+        """The window in front of the array."""
+        return WindowBuffer(layer, self.window_lanes(layer), self.banks(layer), "vector")
+
+    def _conv_cost(self, cost: StageCost, layer: ConvSpec, source: Beats, lanes: int) -> StageCost:
+        window = self.window(layer)
+        pace = -(-self.group_cycles(layer, lanes, self.pixels) // self.pixels)
+        pixels = Beats(source.shape, window.lanes)
+        ahead = SLICE_LATENCY + requantize_latency(layer)
+        if repacks(source, pixels):
+            ahead += repack_latency(source.lanes, masked=False)
+        return replace(
+            cost,
+            cycles=max(cost.cycles, source.count, window.cycles(pace)),
+            input_beats=source.count,
+            latency=window.latency + self.tail(layer, lanes) + ahead,
+            buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
         )
 
     def _array_cost(self, layer: MatrixSpec, lanes: int) -> StageCost:

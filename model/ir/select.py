@@ -76,4 +76,4 @@ class SelectSpec(LayerSpec, kind="select"):
 
     def stage_cost(self, ins: tuple[Beats, ...], lanes: int) -> StageCost:
         (source,) = ins
-        return repack_cost(self.in_features, self.out_features, source.lanes, lanes, masked=True)
+        return repack_cost(source, Beats((self.out_features,), lanes), masked=True)

@@ -1,0 +1,1 @@
+"""The sliding window, and what convolution and pooling are made of."""
