@@ -41,7 +41,7 @@ class PeArray(wiring.Component):
     spec : PeArraySpec
     layer : MatrixSpec
     lanes : int
-        Sums per output beat; divides ``rows``.
+        Sums per output beat: a divisor of ``rows``, or with a result memory a multiple.
     weight_file : str
         .hex file of the tiles in the order of use, each row by row, column by column.
     index_file : str or None
@@ -67,7 +67,7 @@ class PeArray(wiring.Component):
         weight_file: str,
         index_file: str | None = None,
     ) -> None:
-        if spec.rows % lanes:
+        if not spec.drains(lanes):
             raise ValueError(f"lanes must divide {spec.rows} rows, not {lanes}")
         if (spec.tiles is None) != (index_file is None):
             raise ValueError("an index file is needed for tiles, and for nothing else")

@@ -94,13 +94,15 @@ class Reorder(wiring.Component):
                 ...
 
     One group is written while one is read, so a group takes as long as the slower of the two.
-    Latency: 3 cycles from a group's last sums to its first beat. Memory: ``2 · pixels · folds``
-    words of ``rows`` sums.
+    Latency: 3 cycles from a group's last sums to its first beat. Memory: ``2 · pixels ·
+    ceil(outputs / n)`` words of ``n = max(rows, lanes)`` sums.
 
     Parameters
     ----------
-    shape, rows, lanes, outputs, vectors :
+    shape, rows, outputs, vectors :
         See Drain.
+    lanes : int
+        Sums of a beat: a divisor or a multiple of ``rows``.
     pixels : int
         Vectors of a group; the last group of a frame has those that are left.
 
@@ -128,18 +130,17 @@ class Reorder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pixels, folds = self.pixels, -(-self.outputs // self.rows)
+        word = max(self.rows, self.lanes)  # sums
+        parts, words = word // self.rows, -(-self.outputs // word)
         m.submodules.drain = drain = Drain(
-            self.shape,
-            rows=self.rows,
-            lanes=self.lanes,
-            outputs=self.outputs,
-            vectors=self.vectors,
+            self.shape, rows=word, lanes=self.lanes, outputs=self.outputs, vectors=self.vectors
         )
         wiring.connect(m, drain.o, wiring.flipped(self.o))
 
         full = Signal(2)  # bit n: all folds of a group are in half n
         write_half, write_fold = Signal(), Signal(address_bits(folds))
-        read_half, read_fold = Signal(), Signal(address_bits(folds))
+        write_word, part = Signal(address_bits(words)), Signal(address_bits(parts))
+        read_half, read_word = Signal(), Signal(address_bits(words))
         pixel, vector = Signal(address_bits(pixels)), Signal(address_bits(self.vectors))
         write, written = Signal(), Signal()
         fetch, fetched, take = Signal(), Signal(), Signal()
@@ -150,15 +151,18 @@ class Reorder(wiring.Component):
             written.eq(write & (write_fold == folds - 1)),
             take.eq(fetched & drain.free),
             fetch.eq(full.bit_select(read_half, 1) & (~fetched | take)),
-            vector_end.eq(fetch & (read_fold == folds - 1)),
+            vector_end.eq(fetch & (read_word == words - 1)),
             read.eq(vector_end & ((pixel == pixels - 1) | (vector == self.vectors - 1))),
         ]
         with m.If(write):
-            m.d.sync += write_fold.eq(Mux(written, 0, write_fold + 1))
+            m.d.sync += [write_fold.eq(write_fold + 1), part.eq(part + 1)]
+            with m.If(part == parts - 1):
+                m.d.sync += [part.eq(0), write_word.eq(write_word + 1)]
         with m.If(written):
+            m.d.sync += [write_fold.eq(0), part.eq(0), write_word.eq(0)]
             m.d.sync += write_half.eq(~write_half)
         with m.If(fetch):
-            m.d.sync += read_fold.eq(Mux(vector_end, 0, read_fold + 1))
+            m.d.sync += read_word.eq(Mux(vector_end, 0, read_word + 1))
         with m.If(vector_end):
             m.d.sync += [
                 pixel.eq(Mux(read, 0, pixel + 1)),
@@ -172,27 +176,32 @@ class Reorder(wiring.Component):
             with m.Elif(read & (read_half == side)):
                 m.d.sync += full[side].eq(0)
 
-        words = []
+        # The first fold of a word clears the others, so that lanes beyond the matrix are 0.
+        fold_bits, stored = self.rows * self.shape.width, []
         for n in range(pixels):
             m.submodules[f"pixel_{n}"] = store = memory.Memory(
-                shape=unsigned(self.rows * self.shape.width), depth=2 * folds, init=[]
+                shape=unsigned(word * self.shape.width), depth=2 * words, init=[]
             )
-            port, out = store.write_port(), store.read_port()
+            port, out = store.write_port(granularity=fold_bits), store.read_port()
+            for k in range(parts):
+                mine, sums = part == k, self.sums[n].as_value()
+                m.d.comb += [
+                    port.en[k].eq(write & ((part == 0) | mine)),
+                    port.data[k * fold_bits : (k + 1) * fold_bits].eq(Mux(mine, sums, 0)),
+                ]
             m.d.comb += [
-                port.en.eq(write),
-                port.addr.eq(Mux(write_half, write_fold + folds, write_fold)),
-                port.data.eq(self.sums[n].as_value()),
+                port.addr.eq(Mux(write_half, write_word + words, write_word)),
                 out.en.eq(fetch & (pixel == n)),
-                out.addr.eq(Mux(read_half, read_fold + folds, read_fold)),
+                out.addr.eq(Mux(read_half, read_word + words, read_word)),
             ]
-            words.append(out.data)
+            stored.append(out.data)
         chosen = Signal(address_bits(pixels))
         with m.If(fetch):
             m.d.sync += [chosen.eq(pixel), fetched.eq(1)]
         with m.Elif(take):
             m.d.sync += fetched.eq(0)
         m.d.comb += [
-            drain.sums.as_value().eq(Array(words)[chosen]),
+            drain.sums.as_value().eq(Array(stored)[chosen]),
             drain.valid.eq(fetched),
         ]
         return m

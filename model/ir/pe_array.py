@@ -26,10 +26,11 @@ from model.ir.mapping import MAX_LANES, EngineSpec
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Node
 from model.ir.numerics import UniformFormat
-from model.ir.repack import repack_cost, repack_latency, repacks
+from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
 from model.ir.window_buffer import WindowBuffer
+from model.ir.window_feed import frame_cycles, vector_ends
 
 TREE_ARITY = 4
 """Terms that one register stage of the adder tree sums: two levels of adders."""
@@ -75,8 +76,9 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     weight memory       ``S · rows · cols`` codes
     index memory        ``tiles`` words: the number of an activation word, and a mark
     activation buffer   ``2 · pixels · Fn · cols`` codes: one group loads while one is computed
-    result memory       ``2 · pixels · Fm · rows`` accumulators, for more than one pixel, and for
-                        tiles where ``lanes`` is less than ``rows``; else none
+    result memory       ``2 · pixels · ceil(M / n) · n`` accumulators, ``n = max(rows, lanes)``,
+                        for more than one pixel, and for tiles where ``lanes`` is not ``rows``;
+                        else none
     multipliers         ``rows · cols · pixels`` of activation × weight bits, and ``lanes`` of
                         accumulator × m bits where the requantization multiplies
     ==================  =======================================================================
@@ -171,7 +173,11 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def reorders(self, lanes: int) -> bool:
         """Whether a result memory stands behind the array."""
-        return self.pixels > 1 or (self.tiles is not None and lanes < self.rows)
+        return self.pixels > 1 or (self.tiles is not None and lanes != self.rows)
+
+    def drains(self, lanes: int) -> bool:
+        """Whether sums can leave so many a beat: a whole part or, reordered, a multiple of rows."""
+        return self.rows % lanes == 0 or (self.reorders(lanes) and lanes % self.rows == 0)
 
     def fits(self, layer: MatrixSpec) -> bool:
         """Whether the words have no padding, or one of the formats has a zero to pad with."""
@@ -189,11 +195,12 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
                 "map the layer to another engine",
             )
         check_storage(node)
-        if self.rows % lanes:
+        if not self.drains(lanes):
+            multiple = ", or a multiple," if self.reorders(lanes) else ""
             raise BadInput(
                 f"mapping: lanes of {node.name}",
                 lanes,
-                f"a divisor of the {self.rows} rows of its PE array",
+                f"a divisor{multiple} of the {self.rows} rows of its PE array",
                 "plan again",
             )
         if self.pixels > layer.vectors:
@@ -280,8 +287,14 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def cycles(self, layer: MatrixSpec, lanes: int) -> int:
         """Cycles per frame of the array alone."""
-        whole = (self.groups(layer) - 1) * self.group_cycles(layer, lanes, self.pixels)
-        return whole + self.group_cycles(layer, lanes, self._rest(layer))
+        whole = self.group_cycles(layer, lanes, self.pixels)
+        last = self.group_cycles(layer, lanes, self._rest(layer))
+        loading = self.pixels * self.col_folds(layer)
+        if self.tiles is None and self.reorders(lanes) and whole > max(self.steps(layer), loading):
+            # Sending is the limit: when it gives room, the last group's first fold waits already.
+            rest = self._rest(layer) * max(self.col_folds(layer), -(-layer.matrix_rows // lanes))
+            last = max(rest, self.steps(layer) - self.col_folds(layer) + 1)
+        return (self.groups(layer) - 1) * whole + last
 
     def _rest(self, layer: MatrixSpec) -> int:
         """Vectors of a frame's last group."""
@@ -340,16 +353,21 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def _conv_cost(self, cost: StageCost, layer: ConvSpec, source: Beats, lanes: int) -> StageCost:
         window = self.window(layer)
-        pace = -(-self.group_cycles(layer, lanes, self.pixels) // self.pixels)
-        pixels = Beats(source.shape, window.lanes)
-        ahead = SLICE_LATENCY + requantize_latency(layer)
-        if repacks(source, pixels):
-            ahead += repack_latency(source.lanes, masked=False)
+        computing = max(self.steps(layer), self._sending(layer, lanes))
+        if not self.reorders(lanes):
+            computing = self.vector_cycles(layer, lanes)
+        # When the last word of each group comes, and when the last group is computed from there.
+        ends = vector_ends(window, source)
+        loaded = np.append(ends[self.pixels - 1 : -1 : self.pixels], ends[-1])
+        start = int((loaded + np.arange(len(loaded))[::-1] * computing).max()) + 1
+        after = SLICE_LATENCY + requantize_latency(layer)
+        last = cost.cycles - (len(loaded) - 1) * self.group_cycles(layer, lanes, self.pixels)
+        fed = frame_cycles(window, self.pixels, computing, last)
         return replace(
             cost,
-            cycles=max(cost.cycles, source.count, window.cycles(pace)),
+            cycles=max(cost.cycles, source.count, fed),
             input_beats=source.count,
-            latency=window.latency + self.tail(layer, lanes) + ahead,
+            latency=start + self.tail(layer, lanes) + after,
             buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
         )
 
@@ -370,7 +388,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             parameter_bits += self.tiles * (index_bits(words) + 1)
         buffer_bits = 2 * self.pixels * words * self.cols * activation
         if self.reorders(lanes):
-            results = self.row_folds(layer) * self.rows * layer.accumulator().bits
+            word = max(self.rows, lanes)
+            results = -(-layer.matrix_rows // word) * word * layer.accumulator().bits
             buffer_bits += 2 * self.pixels * results
         return StageCost(
             cycles=self.cycles(layer, lanes),

@@ -209,6 +209,10 @@ _RTL_REQUANTIZE = "hdl/lib/requantize.py"
 _REPACK = "hdl/lib/repack.py"
 _PE = "hdl/pe/processing_element.py"
 _ARRAY = "hdl/pe/array.py"
+_PE_COST = "model/ir/pe_array.py"
+_SEQUENCER = "hdl/pe/sequencer.py"
+_COLLECT = "hdl/pe/collect.py"
+_PE_BUFFER = "hdl/pe/buffer.py"
 
 RTL = [
     Mutation(
@@ -242,7 +246,7 @@ RTL = [
     Mutation(
         "RTL: the index of the parameters does not return to 0",
         _RTL_REQUANTIZE,
-        "index.eq(Mux(self.i.p.last, 0, index + 1))",
+        "index.eq(Mux(index == beats - 1, 0, index + 1))",
         "index.eq(index + 1)",
         "probe_rtl",
     ),
@@ -290,9 +294,9 @@ RTL = [
     ),
     Mutation(
         "RTL: rows are dealt to the folds in turn",
-        _ARRAY,
-        "padded.reshape(folds, spec.rows, steps, spec.cols).swapaxes(1, 2)",
-        "padded.reshape(spec.rows, folds, steps, spec.cols).transpose(1, 2, 0, 3)",
+        _PE_COST,
+        "padded[:, words].reshape(folds, self.rows, *words.shape).swapaxes(1, 2)",
+        "padded[:, words].reshape(self.rows, folds, *words.shape).transpose(1, 2, 0, 3)",
         "probe_rtl",
     ),
     Mutation(
@@ -304,14 +308,14 @@ RTL = [
     ),
     Mutation(
         "RTL: the weight address does not return to 0",
-        _ARRAY,
-        "[fold.eq(0), word.eq(0), half.eq(~half)]",
-        "[fold.eq(0), half.eq(~half)]",
+        _SEQUENCER,
+        "[fold.eq(0), self.word.eq(0)]",
+        "fold.eq(0)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: the last fold drains as many beats as the others",
-        _ARRAY,
+        _COLLECT,
         "left.eq(Mux(final, last_drains, drains))",
         "left.eq(drains)",
         "probe_rtl",
@@ -319,13 +323,13 @@ RTL = [
     Mutation(
         "RTL: sums are taken while the holding register is busy",
         _ARRAY,
-        "en.eq(~done | free)",
+        "en.eq(~done | collect.free)",
         "en.eq(1)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: a stalled beat of sums does not hold",
-        _ARRAY,
+        _COLLECT,
         "with m.If(leave):",
         "with m.If(self.o.valid):",
         "probe_rtl",
@@ -339,23 +343,23 @@ RTL = [
     ),
     Mutation(
         "RTL: a vector is loaded over one in use",
-        _ARRAY,
+        _PE_BUFFER,
         "self.i.ready.eq(~full.bit_select(load_half, 1))",
         "self.i.ready.eq(1)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: both vectors load into one half",
-        _ARRAY,
-        "load_index.eq(0), load_half.eq(~load_half)",
-        "load_index.eq(0)",
+        _PE_BUFFER,
+        "pixel.eq(0), load_half.eq(~load_half)",
+        "pixel.eq(0)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: rows beyond the matrix reach the next layer",
         _ARRAY,
-        "entering[row].eq(Mux(final, 0, sums[row]))",
-        "entering[row].eq(sums[row])",
+        "entering[pixel][row].eq(Mux(final, 0, sums[pixel][row]))",
+        "entering[pixel][row].eq(sums[pixel][row])",
         "probe_rtl",
     ),
     Mutation(
