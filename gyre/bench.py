@@ -78,8 +78,8 @@ def simulation_speed() -> list[tuple[str, str, str]]:
     codes = random_codes(network, FRAMES)
     run = new_run_folder()
     write_files(run, simulator.design.files)
-    lanes = accelerator.mapping.input_lanes
-    (run / INPUT_FILE).write_text(input_text(codes, lanes, network.input.format.bits))
+    beats = accelerator.mapping.beats(network, network.input.name)
+    (run / INPUT_FILE).write_text(input_text(codes, beats, network.input.format.bits))
     controls = simulator.controls(FRAMES)
     arguments = [str(controls[name]) for name in ("words", "expected", "settle")]
     pairs = []

@@ -107,7 +107,7 @@ def export_network(recipe: Recipe, dataset: Dataset, module: nn.Module, build: P
     if folder.exists():
         return Network.load(folder)
     samples = real_samples(calibration(dataset))
-    network = export(module, samples[:1], samples, name=recipe.name, **recipe.format.model_dump())
+    network = export(module, samples[:1], samples, name=recipe.name, **dict(recipe.format))
     network.save(folder)
     return network
 

@@ -82,8 +82,7 @@ class Accelerator(wiring.Component):
     def _stages(self):
         for stage, node in zip(self.mapping.stages, self.network.nodes, strict=True):
             engine = None if stage.engine is None else self.mapping.engine(stage.engine)
-            in_lanes = self.mapping.lanes(self.network, node.inputs[0])
-            yield node, (engine, in_lanes, stage.lanes)
+            yield node, (engine, self.mapping.inputs(self.network, node), stage.lanes)
 
     def elaborate(self, platform):
         m = Module()

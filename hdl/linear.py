@@ -11,6 +11,7 @@ from hdl.lib.requantize import Requantize, requantize_files
 from hdl.lib.slice import RegisterSlice
 from hdl.lib.stream import beat_stream, connect
 from hdl.stage import make_stage, stage_files
+from model.ir.beats import Beats
 from model.ir.linear import LinearSpec
 from model.ir.mapping import EngineSpec
 from model.ir.network import Node
@@ -23,8 +24,10 @@ class LinearStage(wiring.Component):
     ----------
     node : Node
     engine : EngineSpec
-    in_lanes, lanes : int
-        Codes per beat of the input and the output stream.
+    source : Beats
+        The input stream.
+    lanes : int
+        Codes per beat of the output stream.
 
     Members
     -------
@@ -33,15 +36,15 @@ class LinearStage(wiring.Component):
     step : Out(1)
         The engine performs a step in this cycle.
 
-    Cycles, latency, memory and multipliers: ``engine.cost(node.spec, in_lanes, lanes)``.
+    Cycles, latency, memory and multipliers: ``engine.cost(node.spec, (source,), lanes)``.
     """
 
-    def __init__(self, node: Node, engine: EngineSpec, *, in_lanes: int, lanes: int) -> None:
-        self.node, self.engine, self.in_lanes, self.lanes = node, engine, in_lanes, lanes
+    def __init__(self, node: Node, engine: EngineSpec, *, source: Beats, lanes: int) -> None:
+        self.node, self.engine, self.source, self.lanes = node, engine, source, lanes
         layer = node.spec
         super().__init__(
             {
-                "i": In(beat_stream(code_shape(layer.in_format), in_lanes)),
+                "i": In(beat_stream(code_shape(layer.in_format), source.lanes)),
                 "o": Out(beat_stream(code_shape(layer.out_format), lanes)),
                 "step": Out(1),
             }
@@ -60,12 +63,12 @@ class LinearStage(wiring.Component):
             layer_file=f"{node.name}_layer.hex",
         )
         source = wiring.flipped(self.i)
-        if self.in_lanes != self.engine.cols:
+        if self.source.lanes != self.engine.cols:
             m.submodules.repack = repack = Repack(
                 code_shape(layer.in_format),
                 in_length=layer.in_features,
                 length=layer.in_features,
-                in_lanes=self.in_lanes,
+                in_lanes=self.source.lanes,
                 lanes=self.engine.cols,
             )
             connect(m, source, repack.i)
@@ -80,12 +83,15 @@ class LinearStage(wiring.Component):
 
 
 @make_stage.register
-def _(layer: LinearSpec, node: Node, engine: EngineSpec, in_lanes: int, lanes: int) -> LinearStage:
-    return LinearStage(node, engine, in_lanes=in_lanes, lanes=lanes)
+def _(
+    layer: LinearSpec, node: Node, engine: EngineSpec, ins: tuple[Beats, ...], lanes: int
+) -> LinearStage:
+    (source,) = ins
+    return LinearStage(node, engine, source=source, lanes=lanes)
 
 
 @stage_files.register
 def _(
-    layer: LinearSpec, node: Node, engine: EngineSpec, in_lanes: int, lanes: int
+    layer: LinearSpec, node: Node, engine: EngineSpec, ins: tuple[Beats, ...], lanes: int
 ) -> dict[str, str]:
     return engine_files(engine, node) | requantize_files(layer.requantize, node, lanes)

@@ -47,7 +47,7 @@ def manifest(accelerator: Accelerator, design: Design) -> dict[str, Any]:
             "format": network.format(edge).to_json(),
             "scale": scale,
             "lanes": mapping.lanes(network, edge),
-            "beats_per_frame": mapping.beats(network, edge),
+            "beats_per_frame": mapping.beats(network, edge).count,
             "payload": "codes, then first (1 bit), then last (1 bit) at the top",
         }
 

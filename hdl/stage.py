@@ -4,6 +4,7 @@ from functools import singledispatch
 
 from amaranth.lib import wiring
 
+from model.ir.beats import Beats
 from model.ir.layer import LayerSpec
 from model.ir.mapping import EngineSpec
 from model.ir.network import Node
@@ -11,7 +12,7 @@ from model.ir.network import Node
 
 @singledispatch
 def make_stage(
-    layer: LayerSpec, node: Node, engine: EngineSpec | None, in_lanes: int, lanes: int
+    layer: LayerSpec, node: Node, engine: EngineSpec | None, ins: tuple[Beats, ...], lanes: int
 ) -> wiring.Component:
     """The component of a node: ``i`` and ``o`` (streams of codes), ``step`` if it has an engine."""
     raise TypeError(f"A stage in hdl is needed for {layer.kind!r}")
@@ -19,7 +20,7 @@ def make_stage(
 
 @singledispatch
 def stage_files(
-    layer: LayerSpec, node: Node, engine: EngineSpec | None, in_lanes: int, lanes: int
+    layer: LayerSpec, node: Node, engine: EngineSpec | None, ins: tuple[Beats, ...], lanes: int
 ) -> dict[str, str]:
     """Contents of the stage's .hex files, by file name."""
     raise TypeError(f"A stage in hdl is needed for {layer.kind!r}")

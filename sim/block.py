@@ -17,6 +17,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.lib.hexfile import hex_text, read_hex
 from hdl.lib.stream import beat_shape
+from model.ir.beats import Beats
 from sim.beats import marks, pack, unpack
 from sim.bench import SimulationError, run_bench
 from sim.build import build
@@ -69,6 +70,8 @@ class Block:
     taps : mapping
         Inner streams to look at: the component shows the beats of ``name`` at ``tap_<name>`` and
         their moves at ``moves_<name>``; the number is the codes per frame.
+    shape, out_shape : tuple of int, optional
+        Shapes of the frames that enter and leave; by default they are vectors.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Block:
     out_length: int
     files: Mapping[str, str] = field(default_factory=dict)
     taps: Mapping[str, int] = field(default_factory=dict)
+    shape: tuple[int, ...] | None = None
+    out_shape: tuple[int, ...] | None = None
 
     def port(self, side: str) -> tuple[int, int, bool]:
         """Lanes of a stream, and bits and sign of its codes."""
@@ -91,10 +96,11 @@ class Block:
         """Names of the outputs that show an engine's steps."""
         return [name for name in self.component.signature.members if name.startswith("step")]
 
-    def beats(self, side: str) -> int:
-        """Beats per frame of a stream."""
+    def beats(self, side: str) -> Beats:
+        """How frames travel on a stream."""
         length = self.codes.shape[1] if side == "i" else self.out_length
-        return -(-length // self.port(side)[0])
+        shape = self.shape if side == "i" else self.out_shape
+        return Beats((length,) if shape is None else shape, self.port(side)[0])
 
 
 def _port(payload: data.View) -> tuple[int, int, bool]:
@@ -155,7 +161,7 @@ def run_blocks(
                 "name": block.name,
                 "beats": _words(block),
                 "bits": len(block.component.i.payload.as_value()),
-                "expected": len(block.codes) * block.beats("o"),
+                "expected": len(block.codes) * block.beats("o").count,
                 "taps": list(block.taps),
                 "steps": block.steps,
             }
@@ -197,8 +203,8 @@ def check_values(
 
 def _words(block: Block) -> list[int]:
     """Payloads of all input beats, as integers."""
-    lanes, bits, _ = block.port("i")
-    matrix = pack(block.codes, lanes, bits)
+    _, bits, _ = block.port("i")
+    matrix = pack(block.codes, block.beats("i"), bits)
     matrix = np.concatenate([matrix, marks(len(block.codes), block.beats("i"))], axis=1)
     return [int(line, 16) for line in hex_text(matrix).split()]
 
@@ -206,23 +212,29 @@ def _words(block: Block) -> list[int]:
 def _trace(block: Block, pattern: Pattern, part: dict) -> Trace:
     frames, thing = len(block.codes), f"{block.name} under {pattern}"
     return Trace(
-        codes=_codes(part["words"], block.port("o"), frames, block.out_length, thing),
+        codes=_codes(part["words"], block.port("o"), frames, block.beats("o"), thing),
         i_cycles=np.array(part["i_cycles"]).reshape(frames, -1),
         o_cycles=np.array(part["o_cycles"]).reshape(frames, -1),
         steps=part["steps"],
         taps={
-            name: _codes(words, block.tap(name), frames, block.taps[name], f"{name} of {thing}")
+            name: _codes(
+                words,
+                block.tap(name),
+                frames,
+                Beats((block.taps[name],), block.tap(name)[0]),
+                f"{name} of {thing}",
+            )
             for name, words in part["taps"].items()
         },
     )
 
 
-def _codes(words: list[int], port: tuple[int, int, bool], frames: int, length: int, thing: str):
+def _codes(words: list[int], port: tuple[int, int, bool], frames: int, beats: Beats, thing: str):
     """Codes [frames, length] of payloads given as integers."""
     lanes, bits, signed = port
     width = lanes * bits + 2
     matrix = read_hex("\n".join(f"{word:0{-(-width // 4)}x}" for word in words), width)
-    return unpack(matrix, frames, length, lanes, bits, signed, thing)
+    return unpack(matrix, frames, beats, bits, signed, thing)
 
 
 class _Bench(wiring.Component):

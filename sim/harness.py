@@ -88,7 +88,7 @@ class Harness(wiring.Component):
         m.submodules.source = source = FrameSource(
             code_shape(network.input.format),
             lanes=mapping.input_lanes,
-            beats=mapping.beats(network, edge_i),
+            beats=mapping.beats(network, edge_i).count,
             depth=self.capacity.source,
             file=INPUT_FILE,
         )
@@ -122,7 +122,7 @@ class Harness(wiring.Component):
             m.d.sync += self.done.eq(1)
         with m.If(transfer(source.o) & (source.left == self.words)):
             m.d.sync += self.first_in.eq(self.cycle)
-        beats = mapping.beats(network, edge_o)
+        beats = mapping.beats(network, edge_o).count
         with m.If(transfer(sink.i)):
             m.d.sync += self.last_out.eq(self.cycle)
             with m.If(sink.count == beats - 1):
@@ -134,7 +134,7 @@ class Harness(wiring.Component):
         if accelerator.taps:
             for stage in mapping.stages:
                 beat = getattr(placed, f"tap_{stage.node}").as_value()
-                depth = TAP_FRAMES * mapping.beats(network, stage.node)
+                depth = TAP_FRAMES * mapping.beats(network, stage.node).count
                 m.submodules[f"tap_{stage.node}"] = tap = Capture(
                     len(beat), depth, tap_file(stage.node)
                 )

@@ -12,6 +12,7 @@ import torch
 
 from hdl.accelerator import Accelerator
 from hdl.lib.hexfile import hex_text, read_hex
+from model.ir.beats import Beats
 from model.ir.errors import BadInput
 from sim.beats import pack, unpack
 from sim.bench import SimulationError, run_bench
@@ -153,8 +154,8 @@ class Simulator:
         network, mapping = self.accelerator.network, self.accelerator.mapping
         codes = torch.as_tensor(codes)
         network.input.format.check(codes.numpy(), network.input.name)
-        beats_i = mapping.beats(network, network.input.name)
-        beats_o = mapping.beats(network, network.output.name)
+        beats_i = mapping.beats(network, network.input.name).count
+        beats_o = mapping.beats(network, network.output.name).count
         capacity = self.harness.capacity
         most = min(capacity.source // beats_i, capacity.sink // beats_o)
         if not len(codes) or not most:
@@ -208,8 +209,8 @@ class Simulator:
         run = new_run_folder()
         (run / "job.json").write_text(json.dumps(job))
         write_files(run, files)
-        lanes = mapping.input_lanes
-        (run / INPUT_FILE).write_text(input_text(codes, lanes, network.input.format.bits))
+        beats = mapping.beats(network, network.input.name)
+        (run / INPUT_FILE).write_text(input_text(codes, beats, network.input.format.bits))
         failure = None
         try:
             run_bench(
@@ -259,18 +260,18 @@ class Simulator:
         network, mapping = self.accelerator.network, self.accelerator.mapping
         latency = sum(cost.latency for _, cost in mapping.costs(network))
         return {
-            "words": frames * mapping.beats(network, network.input.name),
-            "expected": frames * mapping.beats(network, network.output.name),
+            "words": frames * mapping.beats(network, network.input.name).count,
+            "expected": frames * mapping.beats(network, network.output.name).count,
             "settle": 256 + 4 * latency,
         }
 
     def _read(self, path: Path, edge: str, frames: int) -> torch.Tensor:
         """Codes int64 [frames, *shape] of a captured stream, its frame marks checked."""
         network, mapping = self.accelerator.network, self.accelerator.mapping
-        format, lanes = network.format(edge), mapping.lanes(network, edge)
-        beats, length = mapping.beats(network, edge), network.length(edge)
-        matrix = read_hex(path.read_text(), lanes * format.bits + 2)[: frames * beats]
-        codes = unpack(matrix, frames, length, lanes, format.bits, format.signed, edge)
+        format, beats = network.format(edge), mapping.beats(network, edge)
+        width = beats.lanes * format.bits + 2
+        matrix = read_hex(path.read_text(), width)[: frames * beats.count]
+        codes = unpack(matrix, frames, beats, format.bits, format.signed, edge)
         return torch.from_numpy(codes.reshape(frames, *network.shape(edge)))
 
 
@@ -287,9 +288,9 @@ def write_files(run: Path, files: MappingType[str, str]) -> None:
         (run / name).write_text(text)
 
 
-def input_text(codes: torch.Tensor, lanes: int, bits: int) -> str:
+def input_text(codes: torch.Tensor, beats: Beats, bits: int) -> str:
     """Frames as the source's memory file: each frame begins a new beat."""
-    return hex_text(pack(codes.flatten(1).numpy(), lanes, bits))
+    return hex_text(pack(codes.flatten(1).numpy(), beats, bits))
 
 
 def simulate(accelerator: Accelerator, codes: torch.Tensor, *, stall: Stall = NO_STALL) -> Result:

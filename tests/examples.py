@@ -3,6 +3,7 @@
 import numpy as np
 
 from model.ir.add import AddSpec
+from model.ir.beats import Beats
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.block_sparse import BlockSparseStorage
 from model.ir.conv import ConvSpec
@@ -24,6 +25,11 @@ from model.ir.select import SelectSpec
 def scale_of(format: Format) -> float:
     """The scale that a format states, or 1."""
     return 2.0**-format.frac_bits if isinstance(format, FixedPointFormat) else 1.0
+
+
+def vector(length: int, lanes: int) -> tuple[Beats]:
+    """The input of a stage that takes vectors."""
+    return (Beats((length,), lanes),)
 
 
 def codes_of(span: IntRange, rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -75,6 +75,8 @@ class RequantizeLane(wiring.Component):
 class Requantize(wiring.Component):
     """A stream of accumulators to a stream of codes, ``lanes`` at a time.
 
+    The beats of a pixel are counted, so a frame may hold any number of pixels.
+
     Latency: 3 cycles if the specification multiplies, else 2. One beat a cycle.
     Memory: ``ceil(channels / lanes)`` words of ``lanes`` times the bits per channel.
 
@@ -84,7 +86,7 @@ class Requantize(wiring.Component):
     acc : IntRange
         Range of the accumulators.
     channels, lanes : int
-        Channels per frame and per beat.
+        Channels per pixel and per beat.
     channel_file, layer_file : str
         .hex files of the parameters: per beat, ``lanes`` of ``b`` (above it ``m``, if there is one
         per channel); and the one ``m`` of the layer, read only if there is one.
@@ -127,7 +129,7 @@ class Requantize(wiring.Component):
         index = Signal(address_bits(beats))
         m.d.comb += [channel.addr.eq(index), channel.en.eq(transfer(self.i))]
         with m.If(transfer(self.i)):
-            m.d.sync += index.eq(Mux(self.i.p.last, 0, index + 1))
+            m.d.sync += index.eq(Mux(index == beats - 1, 0, index + 1))
         if spec.per == "layer":
             m.submodules.layer = layer = Rom(spec.m_bits, 1, self.layer_file)
             m.d.comb += [layer.addr.eq(0), layer.en.eq(1)]

@@ -14,13 +14,14 @@ from model.compress.admm import ADMMOptions, admm  # noqa: E402
 from model.compress.constrained import ConstrainedOptions, constrained  # noqa: E402
 from model.compress.mismatch import MismatchOptions  # noqa: E402
 from model.compress.one_step import OneStepOptions, one_step  # noqa: E402
-from model.compress.quantizers import FormatOptions  # noqa: E402
+from model.compress.quantizers import FFTOptions, FormatOptions  # noqa: E402
 from model.compress.realise import QuantizedTraining  # noqa: E402
 from model.compress.training import TrainOptions, accuracy, accuracy_under, fit  # noqa: E402
 
 __all__ = [
     "ADMMOptions",
     "ConstrainedOptions",
+    "FFTOptions",
     "FormatOptions",
     "MismatchOptions",
     "OneStepOptions",

@@ -25,6 +25,25 @@ FITTED = 1 << 20
 Nearest = Callable[[Tensor], Tensor]
 
 
+class FFTOptions(Options):
+    """Words of the circulant layers under fft arithmetic; their shifts follow.
+
+    Parameters
+    ----------
+    word_bits, spectrum_bits : int
+        Most bits of a word of the activations' spectra and of the weights'.
+    twiddle_bits : int
+        Bits of a twiddle factor.
+    guard_bits : int
+        How many bits finer than a step of the output codes an accumulator is.
+    """
+
+    word_bits: int = Field(default=16, ge=8, le=24)
+    spectrum_bits: int = Field(default=16, ge=4, le=18)
+    twiddle_bits: int = Field(default=16, ge=6, le=24)
+    guard_bits: int = Field(default=4, ge=0, le=12)
+
+
 class FormatOptions(Options):
     """Bits of every kind of code.
 
@@ -39,6 +58,10 @@ class FormatOptions(Options):
         ``"tensor"``: one scale for the weights of a layer; ``"channel"``: one a row.
     multiplier_bits : int
         Bits of the requantization's multiplier, 2 to 16.
+    arithmetic : str
+        ``"exact"``, or ``"fft"``: what the circulant layers compute with.
+    fft : FFTOptions
+        Words of fft arithmetic.
     """
 
     input_bits: int = Field(default=8, ge=1, le=16)
@@ -46,6 +69,8 @@ class FormatOptions(Options):
     activation_bits: int = Field(default=8, ge=1, le=16)
     weights_per: Literal["tensor", "channel"] = "tensor"
     multiplier_bits: int = Field(default=8, ge=2, le=16)
+    arithmetic: Literal["exact", "fft"] = "exact"
+    fft: FFTOptions = FFTOptions()
 
     def levels(self) -> LevelSet:
         """The levels of weights whose layer names none."""

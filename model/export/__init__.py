@@ -12,7 +12,8 @@ import pkgutil
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
+from model.export.fft import with_fft  # noqa: E402
 from model.export.removal import remove_pruned  # noqa: E402
 from model.export.walk import check_supported, export  # noqa: E402
 
-__all__ = ["check_supported", "export", "remove_pruned"]
+__all__ = ["check_supported", "export", "remove_pruned", "with_fft"]

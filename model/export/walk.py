@@ -3,7 +3,7 @@
 import operator
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from model import golden
-from model.compress.quantizers import ActivationQuantizer, input_format
+from model.compress.quantizers import ActivationQuantizer, FFTOptions, input_format
 from model.compress.tracing import RELU, kind, trace
 from model.export.factors import fitted_scale, output_requantize, spread
+from model.export.fft import with_fft
 from model.export.removal import remove_pruned, settle
 from model.export.values import (
     Linear,
@@ -279,6 +280,8 @@ def export(
     activation_bits: int = 8,
     weights_per: str = "tensor",
     multiplier_bits: int = 8,
+    arithmetic: Literal["exact", "fft"] = "exact",
+    fft: FFTOptions | None = None,
     channels_first: bool = False,
     remove: bool = True,
 ) -> Network:
@@ -306,6 +309,10 @@ def export(
         ``"tensor"`` or ``"channel"``: scales of weights that have no quantizer.
     multiplier_bits : int
         Bits of the requantization's multiplier, 2 to 16.
+    arithmetic : str
+        ``"fft"`` makes every circulant layer one of fft arithmetic, as ``with_fft`` does.
+    fft : FFTOptions, optional
+        Words of fft arithmetic; the defaults otherwise.
     channels_first : bool
         Whether samples are [frames, channels, ...] and not channels last.
     remove : bool
@@ -328,7 +335,8 @@ def export(
     )
     title = name if name is not None else sanitise(type(module).__name__)
     network = Network(title, walk.input, tuple(walk.nodes))
-    return remove_pruned(network) if remove else settle(network)
+    network = remove_pruned(network) if remove else settle(network)
+    return with_fft(network, fft) if arithmetic == "fft" else network
 
 
 def check_supported(module: nn.Module, example: Tensor, *, channels_first: bool = False) -> None:

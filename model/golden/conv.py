@@ -1,9 +1,11 @@
 """Golden function of the convolution: its windows, unfolded, times the weight matrix."""
 
+from typing import Any
+
 import torch
 
 from model.golden.graph import evaluate
-from model.golden.matrix import accumulate, requantized, weight_values
+from model.golden.matrix import accumulate, prepare, requantized
 from model.golden.numerics import carry, decode
 from model.golden.window import windows
 from model.ir.conv import ConvSpec
@@ -18,13 +20,13 @@ def _(
     spec: ConvSpec, node: Node, inputs: list[torch.Tensor], keep: dict[str, torch.Tensor]
 ) -> torch.Tensor:
     numbers = spec.positions * spec.area * spec.channels
-    weights = carry(weight_values(node), spec.accumulator())
+    weights = prepare(spec.arithmetic, spec, node.tensors)
     parts = inputs[0].split(max(1, PATCH_NUMBERS // numbers))
     acc = torch.cat([_accumulate(spec, part, weights) for part in parts])
     return requantized(node, acc, keep)
 
 
-def _accumulate(spec: ConvSpec, codes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _accumulate(spec: ConvSpec, codes: torch.Tensor, weights: Any) -> torch.Tensor:
     """Accumulators [frames, out rows, out columns, out channels] of frames of codes."""
     # A padded format decodes code 0 to 0, so that padding may come after decoding.
     x = windows(spec, carry(decode(spec.in_format, codes), spec.accumulator()))

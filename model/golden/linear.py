@@ -3,7 +3,7 @@
 import torch
 
 from model.golden.graph import evaluate
-from model.golden.matrix import accumulate, requantized, weight_values
+from model.golden.matrix import accumulate, prepare, requantized
 from model.golden.numerics import decode
 from model.ir.linear import LinearSpec
 from model.ir.network import Node
@@ -14,4 +14,5 @@ def _(
     spec: LinearSpec, node: Node, inputs: list[torch.Tensor], keep: dict[str, torch.Tensor]
 ) -> torch.Tensor:
     x = decode(spec.in_format, inputs[0].flatten(1))
-    return requantized(node, accumulate(spec.arithmetic, spec, x, weight_values(node)), keep)
+    weights = prepare(spec.arithmetic, spec, node.tensors)
+    return requantized(node, accumulate(spec.arithmetic, spec, x, weights), keep)

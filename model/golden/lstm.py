@@ -3,8 +3,7 @@
 import torch
 
 from model.golden.graph import evaluate
-from model.golden.matrix import accumulate
-from model.golden.numerics import carry
+from model.golden.matrix import accumulate, prepare
 from model.golden.piecewise import look_up
 from model.golden.requantize import requantize, shifted
 from model.ir.errors import BadInput
@@ -20,7 +19,7 @@ class _Matrix:
     def __init__(self, spec: LinearSpec, node: Node, part: str) -> None:
         tensors = part_of(node.tensors, part)
         self.spec = spec
-        self.weights = carry(torch.from_numpy(spec.values(tensors).copy()), spec.accumulator())
+        self.weights = prepare(spec.arithmetic, spec, tensors)
         self.tensors = {k: torch.from_numpy(tensors[k].copy()) for k in ("b", "m") if k in tensors}
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,38 @@ kinds, one file each.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from model.ir.numerics import IntRange
 from model.ir.spec import Spec
+
+if TYPE_CHECKING:
+    from model.ir.matrix import MatrixSpec
 
 
 class Arithmetic(Spec):
-    """Base of the arithmetics."""
+    """Base of the arithmetics. What each states, it states of a layer."""
+
+    def check_layer(self, layer: "MatrixSpec") -> None:
+        """Raise ValueError (or BadInput) unless the arithmetic can compute the layer."""
+
+    def accumulator(self, layer: "MatrixSpec") -> IntRange:
+        """Range of an accumulator, whatever the weights."""
+        raise NotImplementedError
+
+    def chip_bits(self, layer: "MatrixSpec") -> int:
+        """Bits of weight memory on the chip."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class ExactArithmetic(Arithmetic, kind="exact"):
     """``acc[o] = sum over i of w[o, i] * x[i]``, in integers, with no rounding and no overflow."""
+
+    def accumulator(self, layer: "MatrixSpec") -> IntRange:
+        return layer.product().sum_of(layer.storage.terms(layer.matrix_columns))
+
+    def chip_bits(self, layer: "MatrixSpec") -> int:
+        """Those of the storage."""
+        size = layer.matrix_rows, layer.matrix_columns
+        return layer.storage.chip_bits(*size, layer.weight_format)

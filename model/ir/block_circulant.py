@@ -8,9 +8,6 @@ from model.ir.numerics import Format
 from model.ir.spec import check_int
 from model.ir.storage import Storage
 
-SPECTRUM_BITS = 16
-"""Bits of one number of a spectrum on the chip."""
-
 
 @dataclass(frozen=True)
 class BlockCirculantStorage(Storage, kind="block_circulant"):
@@ -27,7 +24,7 @@ class BlockCirculantStorage(Storage, kind="block_circulant"):
 
     Tensors: ``weight`` int64 codes [p, q, k] with ``p = ceil(rows / k)`` and ``q = positions ×
     ceil(channels / k)``. In a block, ``C[i, j] = w[(i - j) mod k]``. Rows and channels that pad the
-    last block are cut off. The k real numbers of a block's spectrum are kept on the chip.
+    last block are cut off.
     """
 
     k: int
@@ -64,6 +61,3 @@ class BlockCirculantStorage(Storage, kind="block_circulant"):
     def weights(self, rows: int, columns: int) -> int:
         p, q = self.grid(rows, columns)
         return p * q * self.k
-
-    def chip_bits(self, rows: int, columns: int, format: Format) -> int:
-        return self.weights(rows, columns) * SPECTRUM_BITS

@@ -66,6 +66,7 @@ class ConvSpec(Windowed, MatrixSpec, kind="conv"):
                 f"storage.positions must be the {self.area} of the kernel, "
                 f"not {self.storage.positions}"
             )
+        self.arithmetic.check_layer(self)
 
     @property
     def matrix_rows(self) -> int:

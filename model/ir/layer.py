@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from model.ir.beats import Beats
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.numerics import Format, IntRange
@@ -59,8 +60,8 @@ class LayerSpec(Spec):
             "plan again",
         )
 
-    def stage_cost(self, in_lanes: int, lanes: int) -> StageCost:
-        """Cost of the stage, for layers that need no engine."""
+    def stage_cost(self, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        """Cost of the stage, for layers that need no engine; ``ins`` are its input streams."""
         raise NotImplementedError
 
 

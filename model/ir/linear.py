@@ -43,6 +43,7 @@ class LinearSpec(MatrixSpec, kind="linear"):
         check_int("in_features", self.in_features, 1)
         check_int("out_features", self.out_features, 1)
         self.storage.check_size(self.out_features, self.in_features)
+        self.arithmetic.check_layer(self)
 
     @property
     def matrix_rows(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from model.ir.beats import Beats
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
@@ -25,8 +26,8 @@ class EngineSpec(Spec):
         """Raise BadInput unless this engine can compute the node with so many output lanes."""
         raise NotImplementedError
 
-    def cost(self, layer: LayerSpec, in_lanes: int, lanes: int) -> StageCost:
-        """Cost of the stage that computes ``layer`` on this engine."""
+    def cost(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        """Cost of the stage that computes ``layer`` on this engine; ``ins`` are its inputs."""
         raise NotImplementedError
 
 
@@ -84,9 +85,13 @@ class Mapping(Spec, kind="mapping"):
             return self.input_lanes
         return {stage.node: stage.lanes for stage in self.stages}[edge]
 
-    def beats(self, network: Network, edge: str) -> int:
-        """Beats per frame on an edge of the network."""
-        return -(-network.length(edge) // self.lanes(network, edge))
+    def beats(self, network: Network, edge: str) -> Beats:
+        """How a frame travels on an edge of the network."""
+        return Beats(network.shape(edge), self.lanes(network, edge))
+
+    def inputs(self, network: Network, node: Node) -> tuple[Beats, ...]:
+        """How frames travel on the inputs of a node."""
+        return tuple(self.beats(network, edge) for edge in node.inputs)
 
     def check(self, network: Network) -> Self:
         """Raise BadInput unless the mapping fits the network; return the mapping."""
@@ -111,11 +116,11 @@ class Mapping(Spec, kind="mapping"):
     def costs(self, network: Network) -> Iterator[tuple[Node, StageCost]]:
         """Each node with the cost of its stage, in network order."""
         for stage, node in zip(self.stages, network.nodes, strict=True):
-            in_lanes = self.lanes(network, node.inputs[0])
+            ins = self.inputs(network, node)
             if stage.engine is None:
-                yield node, node.spec.stage_cost(in_lanes, stage.lanes)
+                yield node, node.spec.stage_cost(ins, stage.lanes)
             else:
-                yield node, self.engine(stage.engine).cost(node.spec, in_lanes, stage.lanes)
+                yield node, self.engine(stage.engine).cost(node.spec, ins, stage.lanes)
 
     def bound_cycles(self, network: Network) -> int:
         """Cycles per frame that no schedule can beat: the largest bound of a stage."""

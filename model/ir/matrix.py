@@ -13,9 +13,9 @@ class MatrixSpec(LayerSpec):
     """Base of the layers that multiply a weight matrix by one or more vectors.
 
     A subclass is a frozen dataclass with the fields below and states the size of its matrix. Its
-    tensors are those of the storage and those of the requantization. The accumulator is exact: its
-    range is that of as many worst-case products as the storage lets a row have, so neither overflow
-    nor a change of weights can break it.
+    tensors are those of the storage and those of the requantization. The accumulator's range is the
+    worst case under the layer's arithmetic, so neither overflow nor a change of weights can break
+    it: under exact arithmetic, as many worst-case products as the storage lets a row have.
     """
 
     in_format: Format
@@ -52,7 +52,7 @@ class MatrixSpec(LayerSpec):
 
     def accumulator(self) -> IntRange:
         """Range of an accumulator, whatever the weights."""
-        return self.product().sum_of(self.storage.terms(self.matrix_columns))
+        return self.arithmetic.accumulator(self)
 
     def macs(self) -> int:
         """Multiply-accumulates per frame, those of absent weights included."""
@@ -83,5 +83,4 @@ class MatrixSpec(LayerSpec):
         return weights + table + self.requantize.stored_bits(self.matrix_rows)
 
     def chip_bits(self) -> int:
-        size = (self.matrix_rows, self.matrix_columns)
-        return self.storage.chip_bits(*size, self.weight_format)
+        return self.arithmetic.chip_bits(self)

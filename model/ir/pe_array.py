@@ -9,6 +9,7 @@ next fold computes.
 from dataclasses import dataclass
 from fractions import Fraction
 
+from model.ir.beats import Beats
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
@@ -115,7 +116,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         last = -(-(layer.out_features - (folds - 1) * self.rows) // lanes)
         return (folds - 1) * max(steps, self.rows // lanes) + max(steps, last)
 
-    def cost(self, layer: LayerSpec, in_lanes: int, lanes: int) -> StageCost:
+    def cost(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
         assert isinstance(layer, LinearSpec)
         folds, steps = self.row_folds(layer), self.col_folds(layer)
         requantize = layer.requantize
@@ -123,11 +124,12 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         multipliers = [(self.rows * self.cols, activation, weight)]
         if requantize.multiplies:
             multipliers.append((lanes, layer.accumulator().bits, requantize.m_bits))
-        in_beats, beats = -(-layer.in_features // in_lanes), -(-layer.out_features // lanes)
+        (source,) = ins
+        in_beats, beats = source.count, -(-layer.out_features // lanes)
         last = -(-(layer.out_features - (folds - 1) * self.rows) // lanes)
         load, n = steps, layer.in_features
-        if in_lanes != self.cols:
-            load = repack_cost(n, n, in_lanes, self.cols, masked=False).latency
+        if source.lanes != self.cols:
+            load = repack_cost(n, n, source.lanes, self.cols, masked=False).latency
         computed = max(steps, self.rows // lanes) * (folds - 1) + steps + self.tree_stages()
         return StageCost(
             cycles=max(self.fold_cycles(layer, lanes), in_beats, steps),

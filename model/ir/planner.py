@@ -14,6 +14,7 @@ from functools import singledispatch
 from math import inf
 from typing import NoReturn
 
+from model.ir.beats import Beats
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
@@ -88,7 +89,7 @@ def plan(network: Network, budget: Budget) -> Mapping:
     Raises BadInput if even the smallest mapping is over the budget.
     """
     candidates = [
-        [(option, _cost(node, option)) for option in options(node.spec, node)]
+        [(option, _cost(network, node, option)) for option in options(node.spec, node)]
         for node in network.nodes
     ]
     cycles = sorted({cost.cycles for found in candidates for _, cost in found if cost.macs})
@@ -131,11 +132,16 @@ def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:
     return mapping
 
 
-def _cost(node: Node, option: Option) -> StageCost:
+def _cost(network: Network, node: Node, option: Option) -> StageCost:
     if option.engine is None:
-        return node.spec.stage_cost(1, 1)
+        return node.spec.stage_cost(_inputs(network, node, 1), 1)
     # The width of the input stream costs a few buffer bits, the same for every folding.
-    return option.engine.cost(node.spec, option.engine.cols, option.lanes)
+    ins = _inputs(network, node, option.engine.cols)
+    return option.engine.cost(node.spec, ins, option.lanes)
+
+
+def _inputs(network: Network, node: Node, lanes: int) -> tuple[Beats, ...]:
+    return tuple(Beats(network.shape(edge), lanes) for edge in node.inputs)
 
 
 def _merge(
@@ -151,7 +157,7 @@ def _merge(
         source = node.inputs[0]
         if found[0][0].engine is None and source not in engines:
             # Its memory depends on the width of its input, which depends on the pace.
-            cost = node.spec.stage_cost(_lanes(network, source, limit), 1)
+            cost = node.spec.stage_cost(_inputs(network, node, _lanes(network, source, limit)), 1)
             found = [(option, cost) for option, _ in found]
         points = _pareto(
             [

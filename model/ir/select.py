@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.ir.beats import Beats
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec, check_span
@@ -73,5 +74,6 @@ class SelectSpec(LayerSpec, kind="select"):
     def check_stage(self, thing: str, lanes: int) -> None:
         """Any number of lanes will do."""
 
-    def stage_cost(self, in_lanes: int, lanes: int) -> StageCost:
-        return repack_cost(self.in_features, self.out_features, in_lanes, lanes, masked=True)
+    def stage_cost(self, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        (source,) = ins
+        return repack_cost(self.in_features, self.out_features, source.lanes, lanes, masked=True)

@@ -25,7 +25,7 @@ from model.ir.numerics import (
 from model.ir.pe_array import SLICE_LATENCY, PeArraySpec, requantize_latency
 from model.ir.requantize import RequantizeSpec
 from sim.block import FULL_SPEED, Block, check_values, run_blocks
-from tests.examples import codes_of, scale_of
+from tests.examples import codes_of, scale_of, vector
 from tests.strategies import requantize_tensors
 from tests.tools import require_tools
 
@@ -127,7 +127,8 @@ def bench():
         node, spec, lanes = node_of(case, n), PeArraySpec(*case[4:6]), case[6]
         codes = codes_for(case[0], node.spec.in_features)
         name = f"stage {n}"
-        args = node.spec, node, spec, in_lanes, lanes
+        ins = vector(node.spec.in_features, in_lanes)
+        args = node.spec, node, spec, ins, lanes
         blocks[name] = Block(
             name, make_stage(*args), codes, node.spec.out_features, stage_files(*args)
         )
@@ -165,7 +166,8 @@ def test_the_array_never_idles_where_the_drain_is_wide_enough() -> None:
 def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
     _, _, traces = bench()
     for n, (in_lanes, case) in enumerate(STAGES, start=len(CASES)):
-        cost = PeArraySpec(*case[4:6]).cost(layer(case, n), in_lanes, case[6])
+        ins = vector(case[3], in_lanes)
+        cost = PeArraySpec(*case[4:6]).cost(layer(case, n), ins, case[6])
         trace = traces[f"stage {n}", FULL_SPEED]
         assert trace.latency == cost.latency, (in_lanes, case)
         assert trace.gaps[2:] == [cost.cycles] * len(trace.gaps[2:]), (in_lanes, case)
@@ -175,7 +177,7 @@ def test_an_array_has_the_latency_of_its_stage_without_the_requantizer() -> None
     _, _, traces = bench()
     for n, case in enumerate(CASES):
         lin = layer(case, n)
-        stated = PeArraySpec(*case[4:6]).cost(lin, case[5], case[6]).latency
+        stated = PeArraySpec(*case[4:6]).cost(lin, vector(case[3], case[5]), case[6]).latency
         found = traces[f"array {n}", FULL_SPEED].latency
         assert found == stated - SLICE_LATENCY - requantize_latency(lin), case
 
@@ -183,7 +185,9 @@ def test_an_array_has_the_latency_of_its_stage_without_the_requantizer() -> None
 def test_steps_are_those_of_the_formula_under_every_stall_pattern() -> None:
     _, _, traces = bench()
     costs = {
-        f"array {n}": PeArraySpec(*case[4:6]).cost(layer(case, n), case[5], case[6])
+        f"array {n}": PeArraySpec(*case[4:6]).cost(
+            layer(case, n), vector(case[3], case[5]), case[6]
+        )
         for n, case in enumerate(CASES)
     }
     for (name, pattern), trace in traces.items():

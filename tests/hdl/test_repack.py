@@ -13,7 +13,7 @@ from model.ir.numerics import IntRange, UniformFormat
 from model.ir.repack import repack_cost
 from model.ir.select import SelectSpec
 from sim.block import FULL_SPEED, Block, check_values, run_blocks
-from tests.examples import codes_of
+from tests.examples import codes_of, vector
 from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
@@ -57,11 +57,12 @@ def bench():
         node = Node(f"keep_{n}", spec, ("x",), 1.0, {"indices": indices})
         name = f"{kind} of {length} codes, {in_lanes} to {lanes} lanes"
         codes = entry(format.bits, format.signed, length)
-        component = make_stage(spec, node, None, in_lanes, lanes)
-        files = stage_files(spec, node, None, in_lanes, lanes)
+        ins = vector(spec.in_features, in_lanes)
+        component = make_stage(spec, node, None, ins, lanes)
+        files = stage_files(spec, node, None, ins, lanes)
         blocks[name] = Block(name, component, codes, len(indices), files)
         expected[name] = codes[:, indices]
-        costs[name] = spec.stage_cost(in_lanes, lanes)
+        costs[name] = spec.stage_cost(ins, lanes)
     return blocks, expected, costs, run_blocks(list(blocks.values()))
 
 
@@ -104,7 +105,7 @@ def test_the_beats_are_those_stated() -> None:
     blocks, _, costs, _ = bench()
     for name, block in blocks.items():
         stated = (costs[name].input_beats, costs[name].output_beats)
-        assert (block.beats("i"), block.beats("o")) == stated, name
+        assert (block.beats("i").count, block.beats("o").count) == stated, name
 
 
 def test_refuses_to_drop_codes_without_a_mask() -> None:

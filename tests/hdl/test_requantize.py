@@ -113,6 +113,6 @@ def test_the_cases_reach_every_end_of_a_clamp_that_their_formats_can() -> None:
 def test_a_beat_a_cycle_at_the_stated_latency() -> None:
     blocks, _, traces = bench()
     for case, block in zip(CASES, blocks, strict=True):
-        trace, beats = traces[block.name, FULL_SPEED], block.beats("o")
+        trace, beats = traces[block.name, FULL_SPEED], block.beats("o").count
         assert trace.latency == beats + requantize_latency(layer(case)), case
         assert trace.gaps == [beats] * (FRAMES - 1), case

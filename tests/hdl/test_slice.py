@@ -28,6 +28,6 @@ def test_passes_every_beat_a_cycle_later_and_at_full_rate() -> None:
     traces = run_blocks(blocks)
     for block in blocks:
         check_values(traces, block, block.codes)
-        trace, beats = traces[block.name, FULL_SPEED], block.beats("o")
+        trace, beats = traces[block.name, FULL_SPEED], block.beats("o").count
         assert trace.latency == beats + 1
         assert trace.gaps == [beats] * 11

@@ -35,7 +35,7 @@ def test_lanes_and_beats_of_every_edge() -> None:
     edges = ["image", "keep", "fc0", "fc1", "fc2"]
     assert [MAPPING.lanes(NETWORK, edge) for edge in edges] == [5, 2, 7, 1, 2]
     # 12 codes 5 at once, 9 in pairs, 7 at once, 6 singly, 5 in pairs
-    assert [MAPPING.beats(NETWORK, edge) for edge in edges] == [3, 5, 1, 6, 3]
+    assert [MAPPING.beats(NETWORK, edge).count for edge in edges] == [3, 5, 1, 6, 3]
 
 
 def test_bound_is_that_of_the_busiest_stage() -> None:

@@ -9,6 +9,7 @@ from model.ir.numerics import BipolarFormat, CodebookFormat, UniformFormat
 from model.ir.pe_array import PeArraySpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
+from tests.examples import vector
 
 UNSIGNED, SIGNED = UniformFormat(4, False), UniformFormat(3, True)
 
@@ -35,19 +36,19 @@ def layer(out: int, features: int, per: str = "layer") -> LinearSpec:
     ],
 )
 def test_cycles(out: int, features: int, rows: int, cols: int, lanes: int, cycles: int) -> None:
-    cost = PeArraySpec(rows, cols).cost(layer(out, features), cols, lanes)
+    cost = PeArraySpec(rows, cols).cost(layer(out, features), vector(features, cols), lanes)
     assert cost.cycles == cycles
 
 
 @pytest.mark.parametrize(("in_lanes", "cycles"), [(8, 4), (2, 4), (1, 8)])
 def test_a_narrow_input_stream_holds_the_array_up(in_lanes: int, cycles: int) -> None:
     """6x8 on 3x4 takes 4 cycles; 8 inputs one at a time take 8."""
-    cost = PeArraySpec(3, 4).cost(layer(6, 8), in_lanes, 3)
+    cost = PeArraySpec(3, 4).cost(layer(6, 8), vector(8, in_lanes), 3)
     assert cost.cycles == cycles
 
 
 def test_work_that_divides_evenly() -> None:
-    cost = PeArraySpec(3, 4).cost(layer(6, 8), 4, 3)
+    cost = PeArraySpec(3, 4).cost(layer(6, 8), vector(8, 4), 3)
     assert cost.macs == 48
     assert cost.ideal_cycles == 4
     assert cost.bound_cycles == 4
@@ -59,7 +60,7 @@ def test_work_that_divides_evenly() -> None:
 
 def test_work_that_does_not_divide() -> None:
     """5x7 on 2x3: 3 folds of 3 steps are 9 words of 6 codes, of which 35 count."""
-    cost = PeArraySpec(2, 3).cost(layer(5, 7), 2, 1)
+    cost = PeArraySpec(2, 3).cost(layer(5, 7), vector(7, 2), 1)
     assert cost.macs == 35
     assert cost.ideal_cycles == Fraction(35, 6)
     assert cost.bound_cycles == 6
@@ -71,7 +72,7 @@ def test_work_that_does_not_divide() -> None:
 
 def test_memory_bits() -> None:
     """6x8 on 3x4: 48 weights of 3 bits; two vectors of 8 codes of 4 bits."""
-    cost = PeArraySpec(3, 4).cost(layer(6, 8), 4, 3)
+    cost = PeArraySpec(3, 4).cost(layer(6, 8), vector(8, 4), 3)
     assert cost.weight_bits == 144
     assert cost.buffer_bits == 64
     assert cost.parameter_bits == 6 * 12 + 6  # a bias for each of 6 rows, one m
@@ -80,12 +81,12 @@ def test_memory_bits() -> None:
 
 @pytest.mark.parametrize(("per", "bits"), [("one", 72), ("layer", 78), ("channel", 108)])
 def test_requantization_parameters(per: str, bits: int) -> None:
-    assert PeArraySpec(3, 4).cost(layer(6, 8, per), 4, 3).parameter_bits == bits
+    assert PeArraySpec(3, 4).cost(layer(6, 8, per), vector(8, 4), 3).parameter_bits == bits
 
 
 def test_padded_weights_take_memory() -> None:
     """5x7 on 2x3 is stored as 6x9."""
-    cost = PeArraySpec(2, 3).cost(layer(5, 7), 3, 1)
+    cost = PeArraySpec(2, 3).cost(layer(5, 7), vector(7, 3), 1)
     assert cost.weight_bits == 54 * 3
     assert cost.buffer_bits == 2 * 9 * 4
 
@@ -93,11 +94,11 @@ def test_padded_weights_take_memory() -> None:
 def test_multipliers() -> None:
     """A product is -60..45 and a sum of 8 of them -480..360: 10 bits, times 6 bits of m."""
     array = (12, 4, 3)
-    cost = PeArraySpec(3, 4).cost(layer(6, 8), 4, 3)
+    cost = PeArraySpec(3, 4).cost(layer(6, 8), vector(8, 4), 3)
     assert cost.multipliers == (array, (3, 10, 6))
     assert cost.multiplier_count == 15
     assert cost.multiplier_bits == 12 * 12 + 3 * 60
-    assert PeArraySpec(3, 4).cost(layer(6, 8, "one"), 4, 3).multipliers == (array,)
+    assert PeArraySpec(3, 4).cost(layer(6, 8, "one"), vector(8, 4), 3).multipliers == (array,)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_padding_needs_a_zero(in_format, weight, cols: int, fits: bool) -> None:
 
 def test_selection_costs_its_beats_and_a_padded_mask() -> None:
     """12 codes, 5 at once, are 3 beats; the 9 that stay leave in 5 pairs; the mask is 3x5."""
-    cost = SelectSpec(12, 9, UNSIGNED).stage_cost(5, 2)
+    cost = SelectSpec(12, 9, UNSIGNED).stage_cost(vector(12, 5), 2)
     assert (cost.input_beats, cost.output_beats, cost.cycles) == (3, 5, 5)
     assert cost.parameter_bits == cost.memory_bits == 15
     assert cost.multiplier_count == cost.macs == 0

@@ -15,7 +15,7 @@ from model.ir.pe_array import PeArraySpec
 from model.ir.planner import Budget, check_budget, options, plan
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
-from tests.examples import image_network
+from tests.examples import image_network, vector
 from tests.strategies import networks
 
 ACTIVATION = UniformFormat(4, False)
@@ -62,7 +62,9 @@ def every_mapping(network: Network) -> np.ndarray:
             for cols in range(1, layer.in_features + 1)
             for lanes in range(1, rows + 1)
             if rows % lanes == 0
-            for cost in [PeArraySpec(rows, cols).cost(layer, cols, lanes)]
+            for cost in [
+                PeArraySpec(rows, cols).cost(layer, vector(layer.in_features, cols), lanes)
+            ]
         ]
         own = np.unique(np.array(own), axis=0)
         slowest = np.maximum(whole[:, None, 0], own[None, :, 0])

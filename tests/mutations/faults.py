@@ -382,8 +382,8 @@ RTL = [
     Mutation(
         "RTL: the mask's bits are the other way round",
         "hdl/select.py",
-        "mask.reshape(-1, in_lanes)",
-        "mask.reshape(-1, in_lanes)[:, ::-1]",
+        "hex_text(stays.astype(np.uint8))",
+        "hex_text(stays[:, ::-1].astype(np.uint8))",
         "probe_rtl",
     ),
 ]

@@ -85,7 +85,7 @@ def test_frames_beyond_the_memories_run_in_parts() -> None:
     result = simulator().run(codes)
     assert first_difference("fc2", golden.run(NETWORK, codes), result.outputs) is None
     assert result.frames == 1700
-    assert result.counters["count"] == 1700 * MAPPING.beats(NETWORK, "fc2")
+    assert result.counters["count"] == 1700 * MAPPING.beats(NETWORK, "fc2").count
 
 
 @pytest.mark.parametrize("cycles", [1, 23, 61, 150])
