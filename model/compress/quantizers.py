@@ -41,7 +41,7 @@ class FFTOptions(Options):
     word_bits: int = Field(default=16, ge=8, le=24)
     spectrum_bits: int = Field(default=16, ge=4, le=18)
     twiddle_bits: int = Field(default=16, ge=6, le=24)
-    guard_bits: int = Field(default=4, ge=0, le=16)
+    guard_bits: int = Field(default=4, ge=0, le=12)
 
 
 class FormatOptions(Options):

@@ -14,7 +14,7 @@ from model.ir.lstm import LSTMSpec, part_of
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
 from model.ir.real_fft import RealFFTSpec, check_size
-from model.ir.requantize import SHIFT_MAX, rounding
+from model.ir.requantize import rounding
 
 Tensors = dict[str, np.ndarray]
 
@@ -69,8 +69,11 @@ def _layer(
         arithmetic = arithmetic_of(spec, tensors, options)
         exponent = arithmetic.exponent
         shift = spec.requantize.shift + exponent
-        if shift > SHIFT_MAX:
-            raise ValueError(f"a requantization by {shift} bits; {SHIFT_MAX} are the most")
+        if shift < 0:
+            raise ValueError(
+                f"words of {options.word_bits} and {options.spectrum_bits} bits, which leave "
+                f"accumulators of 2^{-shift} output steps"
+            )
         b = _scaled(tensors["b"], exponent)
         bits = bias_bits(b) if exponent else spec.requantize.b_bits
         rule = replace(spec.requantize, shift=shift, b_bits=bits)
@@ -81,8 +84,8 @@ def _layer(
         raise BadInput(
             f"{name}: fft arithmetic",
             str(error),
-            "block-circulant weights that a transform fits",
-            "choose another block_circulant, or arithmetic = 'exact'",
+            "blocks that a transform fits, and words that hold it",
+            "choose another block_circulant, more fft bits, or arithmetic = 'exact'",
         ) from error
 
 
@@ -95,7 +98,8 @@ def arithmetic_of(spec: MatrixSpec, tensors: Tensors, options: FFTOptions) -> FF
     - The weights' spectra fill ``spectrum_bits``.
     - The inverse transform halves in each stage: the 1/k.
     - What is shifted out before the inverse leaves accumulators ``guard_bits`` finer than the
-      smallest step of the output codes.
+      smallest step of the output codes. Where the sums are coarser than that already, the first
+      stages of the inverse do not halve.
     """
     k = spec.storage.k
     levels = k.bit_length() - 1
@@ -108,8 +112,10 @@ def arithmetic_of(spec: MatrixSpec, tensors: Tensors, options: FFTOptions) -> FF
     exponent = _spectrum_exponent(plain, spec, options.spectrum_bits)
     largest = int(np.abs(tensors["m"]).max()) if "m" in tensors else 1
     step = spec.requantize.shift - max(0, largest - 1).bit_length()  # its log2, rounded down
-    drop = max(0, up - sum(shifts) + exponent + step - options.guard_bits)
-    return FFTArithmetic(up, shifts, exponent, drop, halves, bits)
+    drop = up - sum(shifts) + exponent + step - options.guard_bits
+    whole = min(levels, max(0, -drop))
+    halves = (0,) * whole + (1,) * (levels - whole)
+    return FFTArithmetic(up, shifts, exponent, max(0, drop), halves, bits)
 
 
 def _words(plain: RealFFTSpec, bits: int) -> tuple[int, tuple[int, ...]]:

@@ -23,7 +23,7 @@ def test_counts_the_weights_of_the_google_lstm(k: int, weights: int) -> None:
     biases = (4096 + 512) * 30
     tables = sum(table.stored_bits() for table in (spec.sigmoid, spec.g, spec.tanh))
     assert spec.stored_bits() == weights * 8 + biases + 3 * 1024 * 16 + tables
-    assert spec.chip_bits() == weights * (8 if k == 1 else 16) + 3 * 1024 * 16
+    assert spec.chip_bits() == weights * 8 + 3 * 1024 * 16
 
 
 def test_a_network_with_an_lstm_is_read_as_it_was_written(tmp_path: Path) -> None:

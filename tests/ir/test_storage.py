@@ -62,7 +62,7 @@ def test_bits_count_codes_indices_and_free_sizes() -> None:
     assert DenseStorage().stored_bits(6, 5, S4) == 6 * 5 * 4
     circulant = BlockCirculantStorage(4)
     assert circulant.stored_bits(6, 5, S4) == 2 * 2 * 4 * 4
-    assert circulant.chip_bits(6, 5, S4) == 2 * 2 * 4 * 16
+    assert circulant.chip_bits(6, 5, S4) == 2 * 2 * 4 * 4
     free = BlockSparseStorage(4, 8, 32)
     # a free size is at most 16 - 3 rows, or 32 - 7 columns
     assert free.stored_bits(16, 32, S4) == 32 * 4 + 32 + 4 * 4 + 8 * 5
@@ -77,11 +77,11 @@ def test_bits_count_codes_indices_and_free_sizes() -> None:
 def test_a_layer_s_bits_are_those_of_weights_and_requantization() -> None:
     spec = layer(6, 5, S4, BlockCirculantStorage(4))
     assert spec.stored_bits() == 2 * 2 * 4 * 4 + 6 * 8
-    assert spec.chip_bits() == 2 * 2 * 4 * 16
+    assert spec.chip_bits() == 2 * 2 * 4 * 4
     tensors = {"weight": np.zeros((2, 2, 4), int), "b": np.zeros(6, int)}
     entry = InputSpec("x", (5,), S4, 1.0)
     network = Network("net", entry, (Node("fc", spec, ("x",), 1.0, tensors),))
-    assert network.chip_bits() == 256
+    assert network.chip_bits() == 64
     assert network.weights() == 16
 
 
