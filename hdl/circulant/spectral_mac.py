@@ -9,9 +9,6 @@ from model.ir.complex_product import check_form
 from model.ir.numerics import IntRange
 from model.ir.real_fft import check_size
 
-LATENCY = 3
-"""Cycles of ``en`` from a weight word, and the block that belongs to it, to their sum."""
-
 
 class SpectralOperands(wiring.Component):
     """A packed spectrum as the operands of all lanes; there is one for any number of lanes.
@@ -72,9 +69,9 @@ class SpectralMac(wiring.Component):
 
     whose sums of a and b come from SpectralOperands, so that a lane adds only c + s.
 
-    A block a cycle of ``en``. Latency: 3 cycles from ``w`` to ``o``: a register after the weights
-    and their sums, one after the products, and the accumulators. The block that belongs to a weight
-    word enters SpectralOperands in the same cycle as the word enters here.
+    A block a cycle of ``en``. Latency: ``MAC_LATENCY``, 3 cycles from ``w`` to ``o``: a register
+    after the weights and their sums, one after the products, and the accumulators. The block that
+    belongs to a weight word enters SpectralOperands in the same cycle as the word enters here.
 
     Parameters
     ----------

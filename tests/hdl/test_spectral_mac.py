@@ -9,10 +9,11 @@ from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.circulant.spectral_mac import LATENCY, SpectralMac, SpectralOperands, mac_name
+from hdl.circulant.spectral_mac import SpectralMac, SpectralOperands, mac_name
 from hdl.lib.numerics import range_shape
 from hdl.lib.stream import beat_stream
 from hdl.target import place
+from model.ir.circulant_array import MAC_LATENCY
 from model.ir.complex_product import complex_product
 from model.ir.numerics import IntRange
 from model.ir.real_fft import SIZES
@@ -63,7 +64,7 @@ class Lane(wiring.Component):
         # A pause in a frame halts the lane; between frames it goes on, so that sums can leave.
         en, go, inside = Signal(), Signal(), Signal()
         marks = [Cat(self.i.valid & self.i.p.first, self.i.valid & self.i.p.last)]
-        for cycle in range(LATENCY):
+        for cycle in range(MAC_LATENCY):
             marks.append(Signal(2, name=f"marks_{cycle}"))
             with m.If(en):
                 m.d.sync += marks[-1].eq(marks[-2])
@@ -139,7 +140,7 @@ def test_a_block_a_cycle_at_the_stated_latency() -> None:
     blocks, _, traces = bench()
     for block, (*_, q) in zip(blocks, CASES, strict=True):
         trace = traces[block.name, FULL_SPEED]
-        assert trace.latency == q + LATENCY
+        assert trace.latency == q + MAC_LATENCY
         assert trace.gaps == [q] * (FRAMES - 1)
 
 
