@@ -175,6 +175,10 @@ class CirculantArraySpec(EngineSpec, kind="circulant_array"):
         units.append((self.blocks_per_beat(lanes), inverse.multipliers()))
         return tuple((n * count, a, b) for n, found in units for count, a, b in found)
 
+    def multiplier_count(self, layer: MatrixSpec, lanes: int) -> int:
+        """Multipliers of the engine, of any width."""
+        return sum(count for count, _, _ in self.multipliers(layer, lanes))
+
     def check(self, node: Node, lanes: int) -> None:
         layer = node.spec
         if not isinstance(layer, LinearSpec | ConvSpec) or not isinstance(

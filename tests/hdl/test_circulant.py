@@ -1,6 +1,7 @@
 """The circulant engine against golden; its cycles, steps and latency by formula."""
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,6 +11,7 @@ import torch
 
 from hdl.engine import engine_files, make_engine
 from hdl.stage import make_stage, stage_files
+from hdl.target import VerilogTarget
 from model import golden
 from model.ir.beats import Beats
 from model.ir.block_circulant import BlockCirculantStorage
@@ -193,3 +195,35 @@ def test_steps_are_those_of_the_formula_under_every_stall_pattern() -> None:
         costs[f"stage {n}"] = case.spec.cost(case.layer(), ins, case.out)
     for (name, pattern), trace in traces.items():
         assert trace.steps == {"step": FRAMES * costs[name].steps}, (name, pattern)
+
+
+@pytest.mark.parametrize(
+    ("case", "lane"),
+    [
+        (Case(8, 61, 21, 3, 8), 11),
+        (Case(8, 61, 45, 6, 16, "folded", form=4), 14),
+        (Case(16, 90, 90, 2, 16), 23),
+    ],
+)
+def test_multipliers_counted_in_the_design_equal_the_formula(case: Case, lane: int) -> None:
+    spec, layer = case.spec, case.layer()
+    target = VerilogTarget()
+    target.convert(make_engine(spec, case.node(0), case.out), "top")
+    units = spec.forward_unit(layer), spec.inverse_unit(layer, case.out)
+    assert multipliers_in(target.modules, "top") == spec.multiplier_count(layer, case.out)
+    assert spec.multiplier_count(layer, case.out) == (
+        case.lanes * lane
+        + units[0].multiplier_count
+        + spec.blocks_per_beat(case.out) * units[1].multiplier_count
+    )
+
+
+def multipliers_in(modules: dict[str, str], name: str) -> int:
+    """Multipliers of a module and of all that it is made of, in Verilog."""
+    count = 0
+    for text in re.split(r"^(?=module )", modules[name], flags=re.M):
+        count += text.count(" * ")
+        for placed in re.findall(r"^  (\w+) \S+ \($", text, re.M):
+            if placed in modules:
+                count += multipliers_in(modules, placed)
+    return count
