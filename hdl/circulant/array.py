@@ -6,8 +6,7 @@ from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.circulant.fft import RealFFT, fft_name
-from hdl.circulant.lane import Lane, lane_name, operands_of
-from hdl.circulant.spectral_mac import SpectralOperands
+from hdl.circulant.spectral_mac import SpectralMac, SpectralOperands, mac_name
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
 from hdl.lib.numerics import code_shape, decode, range_shape
@@ -156,46 +155,53 @@ class CirculantArray(wiring.Component):
         return buffer
 
     def _lanes(self, m: Module, platform, en, issue, sequencer, spectrum) -> list:
-        """The lanes, set by set; gives the sums of each set as one word."""
+        """The lanes, set by set; gives the sums of each set, k words of each of its lanes."""
         spec, layer = self.spec, self.layer
         arithmetic: FFTArithmetic = layer.arithmetic
         x_bits, w_bits = arithmetic.word_bits(layer), arithmetic.spectrum_bits(layer)
         groups, (_, q) = spec.groups(layer), arithmetic.grid(layer)
         per_set = spec.blocks_per_beat(self.lanes)
         args = spec.k, spec.form, x_bits, w_bits, union(arithmetic.sums(layer))
-        m.submodules.operands = operands = SpectralOperands(*args[:3])
-        m.d.comb += [operands.en.eq(en), Cat(operands.i).eq(spectrum)]
+        name = mac_name(*args)
+        m.submodules.operands = source = SpectralOperands(*args[:3])
+        m.d.comb += [source.en.eq(en), Cat(source.i).eq(spectrum)]
         # What a set reads: whether a step does so, whether in a group that every lane has, and the
         # address of the weights. Their operands follow two cycles later, the mark of a group's
         # first sum three.
         partial = spec.lane_groups(layer, spec.lanes - 1) < groups
         inside = sequencer.word < (groups - 1) * q if partial else Const(1)
         reads = Cat(issue, inside, sequencer.word)
-        x, first = operands_of(operands), issue & sequencer.first
+        operands, first = _operands(source), issue & sequencer.first
         for stage in range(MAC_LATENCY):
             first = self._next(m, en, first, f"first_{stage}")
         sums = []
         for at in range(spec.sets(self.lanes)):
             if at:
                 reads = self._next(m, en, reads, f"reads_{at}")
-                behind = self._next(m, en, Cat(first, x), f"operands_{at}")
-                first, x = behind[0], behind[1:]
+                first = self._next(m, en, first, f"first_of_{at}")
+                operands = [
+                    self._next(m, en, word, f"operand_{at}_{n}") for n, word in enumerate(operands)
+                ]
+            words = []
             for lane in range(at * per_set, (at + 1) * per_set):
                 depth = spec.lane_groups(layer, lane) * q
                 weights = Rom(spec.k * w_bits, depth, self.weight_files[lane])
                 m.submodules[f"weights_{lane}"] = weights
-                unit = place(m, platform, f"lane_{lane}", lane_name(*args), Lane, *args)
+                mac = place(m, platform, f"lane_{lane}", name, SpectralMac, *args)
                 whole = depth == groups * q
                 m.d.comb += [
                     weights.en.eq(en & reads[0] if whole else en & reads[0] & reads[1]),
                     weights.addr.eq(reads[2:]),
-                    unit.en.eq(en),
-                    unit.first.eq(first),
-                    unit.x.eq(x),
-                    unit.w.eq(weights.data),
+                    mac.en.eq(en),
+                    mac.first.eq(first),
+                    Cat(mac.w).eq(weights.data),
                 ]
-                sums.append(unit.o)
-        return [Cat(sums[n : n + per_set]) for n in range(0, len(sums), per_set)]
+                m.d.comb += [
+                    port.eq(word) for port, word in zip(_operands(mac), operands, strict=True)
+                ]
+                words += mac.o
+            sums.append(words)
+        return sums
 
     def _drain(self, m: Module, en, ended, sums) -> tuple[Signal, data.View]:
         """Set after set of the sums of a group, shifted: valid, and the blocks of a set."""
@@ -223,7 +229,10 @@ class CirculantArray(wiring.Component):
         blocks = Signal(data.ArrayLayout(shape, count), reset_less=True)
         shift = arithmetic.acc_shift
         with m.If(en):
-            m.d.sync += picked.as_value().eq(Array(sums)[which])
+            m.d.sync += [
+                word.eq(Array(choice)[which])
+                for word, choice in zip(picked, zip(*sums, strict=True), strict=True)
+            ]
             m.d.sync += [
                 block.eq((total + rounding(shift)) >> shift)
                 for block, total in zip(blocks, picked, strict=True)
@@ -273,10 +282,15 @@ class CirculantArray(wiring.Component):
 
     def _next(self, m: Module, en, value, name: str, reset: bool = False) -> Signal:
         """A register behind a value."""
-        register = Signal(len(value), name=name, reset_less=not reset)
+        register = Signal(value.shape(), name=name, reset_less=not reset)
         with m.If(en):
             m.d.sync += register.eq(value)
         return register
+
+
+def _operands(side: SpectralMac | SpectralOperands) -> list:
+    """The operands of a lane, as they leave their source and enter it."""
+    return [*side.x, *getattr(side, "plus", ()), *getattr(side, "minus", ())]
 
 
 def _weight_files(spec: CirculantArraySpec, node: Node) -> tuple[str, ...]:
