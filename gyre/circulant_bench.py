@@ -5,6 +5,7 @@ and activations over their whole ranges. ``python -m gyre.circulant_bench`` prin
 """
 
 import os
+import resource
 import tempfile
 from dataclasses import dataclass
 
@@ -90,12 +91,15 @@ def main() -> None:
         os.environ["GYRE_BUILD"] = scratch
         found = measure(200)
     result, cost = found.result, found.cost
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    spent = sum(part.ru_utime + part.ru_stime for part in used)
     print(f"mismatches                  {found.mismatches} of {result.outputs.numel():,}")
     print(f"cycles per vector           {result.cycles_per_frame:.2f} (ideal {found.ideal})")
     print(f"latency                     {result.latency_cycles} (formula {cost.latency})")
     print(f"multipliers                 {cost.multiplier_count:,}")
     print(f"weight, buffer bits         {cost.weight_bits:,}, {cost.buffer_bits:,}")
     print(f"generated and built         {result.build_seconds:.1f} s")
+    print(f"  processor time, all in all {spent:.1f} s")
     print(f"cycles per second           {result.cycles_per_second:,.0f}")
     print(f"  of the processor's time   {result.cycles / result.cpu_seconds:,.0f}")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hdl.circulant.array import CirculantArray
 from hdl.engine import engine_files, make_engine
 from hdl.stage import make_stage, stage_files
 from hdl.target import VerilogTarget
@@ -195,6 +196,18 @@ def test_steps_are_those_of_the_formula_under_every_stall_pattern() -> None:
         costs[f"stage {n}"] = case.spec.cost(case.layer(), ins, case.out)
     for (name, pattern), trace in traces.items():
         assert trace.steps == {"step": FRAMES * costs[name].steps}, (name, pattern)
+
+
+def test_refuses_lanes_that_cannot_drain_a_group() -> None:
+    case = ARRAYS[4]
+    with pytest.raises(ValueError, match="a group of 1 lanes cannot leave 4 codes a beat"):
+        CirculantArray(case.spec, case.layer(), lanes=4, weight_files=("w.hex",))
+
+
+def test_refuses_another_number_of_weight_files() -> None:
+    case = ARRAYS[5]
+    with pytest.raises(ValueError, match="weight_files must be 2, not 1"):
+        CirculantArray(case.spec, case.layer(), lanes=16, weight_files=("w.hex",))
 
 
 @pytest.mark.parametrize(
