@@ -119,7 +119,7 @@ class Window(wiring.Component):
         distance = Signal(range(slots + padding + kernel_rows + 1), init=padding)
         head = Signal(range(line + 1))  # the writer's word in its row
         freed = Signal(range(line + 1))  # words of the rows below that the reader needs no more
-        row_written, row_read, onward = Signal(), Signal(), Signal(range(2 * slots + 1))
+        row_written, row_read = Signal(), Signal()
 
         # The reader's place. `top` and `left` are where the window begins, `address` the word that
         # is read: modulo a power of two, so that it is right wherever it is not padding.
@@ -132,7 +132,7 @@ class Window(wiring.Component):
         )
         begin = -padding * groups % (1 << bits)
         origin, address = Signal(bits, init=begin), Signal(bits, init=begin)
-        # The slot of the window's first row; in the padding above a frame, as if the ring went back.
+        # The slot of the window's first row; for padding above a frame the ring goes back.
         slot = Signal(address_bits(slots), init=-padding % slots)
         kernel_column = Signal(address_bits(layer.kernel_columns))
         group, kernel_row = Signal(address_bits(groups)), Signal(address_bits(kernel_rows))
@@ -153,6 +153,7 @@ class Window(wiring.Component):
         wrap = (
             window.used_rows - padding - window.top_row
         )  # from the last windows to the next frame
+        onward = Signal(range(min(wrap, 0), max(wrap, stride) + 1))
         m.d.comb += [
             final_row.eq(top == window.top_row),
             final_column.eq(left == window.left_column),

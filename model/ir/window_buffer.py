@@ -27,11 +27,11 @@ ORDERS = ("vector", "channel")
 READ_LATENCY = 2
 """Cycles from reading the memories to the beat: their output registers, then the beat's own."""
 
-SETTLED = 3
+SETTLED = 2
 """Equal gaps between frames after which the schedule counts as periodic."""
 
 MOST_FRAMES = 40
-"""Frames after which a schedule whose gaps still differ is averaged over its latter half."""
+"""Frames after which the largest gap of the latter half is taken, if the gaps still differ."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,22 @@ class WindowBuffer:
         """Words of ``lanes`` codes in the buffer, ``slots · line``."""
         return self.slots * self.line
 
+    @property
+    def seamless(self) -> int:
+        """Rows ahead with which a slow reader finds its next row, and the next frame, loaded.
+
+        A frame needs ``kernel_rows - padding`` rows at its beginning. One of them, and one for each
+        row of padding below the frame before, can enter while that one's last windows leave. Within
+        a frame the same holds of the ``stride`` rows that each row of windows adds: two of them can
+        enter nearly without a pause, one in place of a row that is being read, and one behind it.
+        """
+        layer = self.layer
+        if layer.area == 1:
+            return 0
+        below = max(0, self.top_row + layer.kernel_rows - layer.rows)
+        between = layer.stride - 2 if layer.out_rows > 1 else 0
+        return max(0, between, layer.kernel_rows - layer.padding - below - 1)
+
     def buffer_bits(self, code_bits: int) -> int:
         """Bits of the buffer for codes of a width."""
         return self.words * self.lanes * code_bits
@@ -173,8 +189,9 @@ class WindowBuffer:
         Parameters
         ----------
         pace : int
-            Cycles between the positions that what follows takes one in; no less than
-            ``position_beats`` have an effect.
+            Cycles from position to position that what follows needs. Fewer than the beats of a
+            position change nothing. With more this is a bound: what is in the window's registers
+            has been read ahead.
         """
         return _figures(self, max(pace, self.position_beats))[0]
 
@@ -205,8 +222,7 @@ def _figures(window: WindowBuffer, pace: int) -> tuple[int, int]:
             return int(gaps[0]), latency
         if len(ends) == MOST_FRAMES:
             break
-    half = len(ends) // 2
-    return -(-(ends[-1] - ends[half - 1]) // (len(ends) - half)), latency
+    return int(np.diff(ends)[MOST_FRAMES // 2 :].max()), latency
 
 
 def _passing(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -251,7 +267,7 @@ def _sliding(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.n
             top = out_row * stride - padding
             last = min(layer.kernel_rows, used - top) - 1  # last kernel row that is no padding
             while written <= frame * used + top + last:
-                earliest = freed.pop(written - slots, words * 0)
+                earliest = freed.pop(written - slots) if written >= slots else words * 0
                 cycle = words + np.maximum.accumulate(np.maximum(earliest - words, next_write))
                 writes[written] = cycle
                 drops = window.drops(written % used)

@@ -1,12 +1,15 @@
-"""The sliding window against padding, slicing and reordering by hand; its schedule, cycle by cycle."""
+"""The sliding window against padding and slicing by hand; its schedule, cycle by cycle."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 
 import numpy as np
 import pytest
-from amaranth.hdl import Shape
+from amaranth.back import verilog
+from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.lib import wiring
 
 from hdl.conv.window import Window
 from model.ir.numerics import IntRange
@@ -70,13 +73,15 @@ CASES = [
     (Sizes(3, 3, 5, 2, 2, 3), 2, False, "vector", 0),
 ]
 
+PACED = {10: 11, 12: 9, 15: 20, 18: 7, 20: 8}  # case to cycles a position
+
 
 def title(case) -> str:
     sizes, lanes, single, order, ahead = case
     kernel = f"{sizes.kernel_rows}x{sizes.kernel_columns}"
     return (
         f"{sizes.rows}x{sizes.columns}x{sizes.channels} kernel {kernel} stride {sizes.stride} "
-        f"padding {sizes.padding} lanes {lanes} {'one bank' if single else 'banks'} {order} +{ahead}"
+        f"padding {sizes.padding} lanes {lanes} {'one bank' if single else 'banks'} {order} {ahead}"
     )
 
 
@@ -108,28 +113,57 @@ def patches(case, codes: np.ndarray) -> np.ndarray:
     return np.concatenate(out, axis=1)
 
 
+def component(case, shape: Shape) -> Window:
+    sizes, lanes, single, order, ahead = case
+    banks = 1 if single else sizes.kernel_rows
+    return Window(sizes, shape, lanes=lanes, banks=banks, order=order, ahead=ahead)
+
+
+class Paced(wiring.Component):
+    """A window, and behind it something that takes a position every ``pace`` cycles."""
+
+    def __init__(self, window: Window, pace: int) -> None:
+        self.window, self.pace = window, pace
+        super().__init__(window.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.window = window = self.window
+        beats = window.window.position_beats
+        beat, wait = Signal(range(beats + 1)), Signal(range(self.pace))
+        go = (beat != 0) | (wait == 0)
+        wiring.connect(m, wiring.flipped(self.i), window.i)
+        m.d.comb += [
+            self.o.p.eq(window.o.p),
+            self.o.valid.eq(window.o.valid & go),
+            window.o.ready.eq(self.o.ready & go),
+        ]
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += beat.eq(Mux(beat == beats - 1, 0, beat + 1))
+            with m.If(beat == 0):
+                m.d.sync += wait.eq(self.pace - 1)
+        return m
+
+
 @cache
 def bench():
     """Blocks with the codes expected, and what they did."""
     rng = np.random.default_rng(3)
     blocks, expected = [], []
     for n, case in enumerate(CASES):
-        sizes, lanes, single, order, ahead = case
-        bits, signed = (1, 4, 7)[n % 3], n % 2 == 1
-        component = Window(
-            sizes,
-            Shape(bits, signed),
-            lanes=lanes,
-            banks=1 if single else sizes.kernel_rows,
-            order=order,
-            ahead=ahead,
-        )
+        sizes, bits, signed = case[0], (1, 4, 7)[n % 3], n % 2 == 1
         shape = (sizes.rows, sizes.columns, sizes.channels)
         codes = codes_of(IntRange.of_bits(bits, signed), rng, FRAMES, int(np.prod(shape)))
         expected.append(patches(case, codes))
-        out_length = expected[-1].shape[1]
-        blocks.append(Block(title(case), component, codes, out_length, shape=shape))
-    patterns = [p for p in STALLS if p.seed < 3] + RESETS
+        part, length = component(case, Shape(bits, signed)), expected[-1].shape[1]
+        blocks.append(Block(title(case), part, codes, length, shape=shape))
+        if n in PACED:
+            part = Paced(component(case, Shape(bits, signed)), PACED[n])
+            blocks.append(Block(f"paced {title(case)}", part, codes, length, shape=shape))
+            expected.append(expected[-1])
+    patterns = [pattern for pattern in STALLS if pattern.seed < 3] + RESETS
     return blocks, expected, run_blocks(blocks, patterns)
 
 
@@ -145,18 +179,34 @@ def test_gives_every_patch_in_order_under_every_stall_pattern_and_after_a_reset(
 
 
 def test_every_beat_moves_in_the_cycle_of_the_schedule() -> None:
-    blocks, _, traces = bench()
-    for case, block in zip(CASES, blocks, strict=True):
-        trace = traces[block.name, FULL_SPEED]
+    _, _, traces = bench()
+    for case in CASES:
+        trace = traces[title(case), FULL_SPEED]
         begin = trace.i_cycles[0, 0]
         for frame, (entered, left) in enumerate(islice(buffer(case).schedule(), FRAMES)):
-            assert (trace.i_cycles[frame] - begin).tolist() == entered.tolist(), block.name
-            assert (trace.o_cycles[frame] - begin).tolist() == left.tolist(), block.name
+            assert (trace.i_cycles[frame] - begin).tolist() == entered.tolist(), title(case)
+            assert (trace.o_cycles[frame] - begin).tolist() == left.tolist(), title(case)
 
 
 def test_cycles_and_latency_are_those_stated() -> None:
-    blocks, _, traces = bench()
-    for case, block in zip(CASES, blocks, strict=True):
-        trace, window = traces[block.name, FULL_SPEED], buffer(case)
-        assert trace.latency == window.latency, block.name
-        assert trace.gaps[-2:] == [window.cycles()] * 2, block.name
+    _, _, traces = bench()
+    for case in CASES:
+        trace, window = traces[title(case), FULL_SPEED], buffer(case)
+        assert trace.latency == window.latency, title(case)
+        assert trace.gaps[-2:] == [window.cycles()] * 2, title(case)
+
+
+def test_behind_it_a_slower_stage_waits_no_longer_than_stated() -> None:
+    _, _, traces = bench()
+    for n, pace in PACED.items():
+        window = buffer(CASES[n])
+        least = max(window.input_beats, CASES[n][0].positions * pace)
+        gaps = traces[f"paced {title(CASES[n])}", FULL_SPEED].gaps[-2:]
+        assert least <= min(gaps) <= max(gaps) <= window.cycles(pace), title(CASES[n])
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[5], CASES[9], CASES[17]], ids=title)
+def test_the_memory_bits_are_those_of_the_verilog(case) -> None:
+    text = verilog.convert(component(case, Shape(5)), emit_src=False)
+    memories = re.findall(r"^ *reg \[(\d+):0\] \S+ \[(\d+):0\];", text, re.M)
+    assert sum((int(a) + 1) * (int(b) + 1) for a, b in memories) == buffer(case).buffer_bits(5)
