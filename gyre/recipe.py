@@ -25,6 +25,8 @@ from model.ir.spec import check_name
 from model.options import Options, checked
 
 TRAINED = ("seed", "data", "network", "float", "compress", "format")
+ARITHMETIC = ("arithmetic", "fft")
+"""Keys of ``[format]`` that training does not see: they only say how the network is exported."""
 
 
 class DataSection(Options):
@@ -152,8 +154,16 @@ class Recipe(Options):
 
     @property
     def hash(self) -> str:
-        """SHA-256 over what decides the trained network."""
+        """SHA-256 over what decides the integer network."""
         return self.digest(*TRAINED)
+
+    @property
+    def training_hash(self) -> str:
+        """SHA-256 over what decides the trained network: the arithmetic of its export does not."""
+        trained = self.format.model_copy(
+            update={key: type(self.format).model_fields[key].default for key in ARITHMETIC}
+        )
+        return self.model_copy(update={"format": trained}).hash
 
     def digest(self, *sections: str) -> str:
         """SHA-256 over some sections; values that equal their defaults do not count."""

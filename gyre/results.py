@@ -35,8 +35,8 @@ HEAD = """\
 Written by `make results`. Accuracies are of the test set, which was read once, by the report;
 everything that was chosen was chosen on validation. *Weights* is weights of the uncompressed
 network over weights kept; *stored* is 32-bit weights over all bits that are stored (codes, indices,
-scales, multipliers, biases); *chip* is the weight memory in bits, with 16-bit spectra for
-block-circulant layers.
+scales, multipliers, biases); *chip* is the weight memory in bits: spectra for layers of fft
+arithmetic. Results from before that arithmetic count 16-bit spectra for every circulant layer.
 """
 COMPRESSION = """
 ## {title}

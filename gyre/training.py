@@ -116,7 +116,7 @@ def keys(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
     """What names the folder of each step, ``<step>-<key>``: a hash of all that decides it."""
     texts = {
         "float": recipe.digest("seed", "data", "network", "float"),
-        "compress": recipe.hash,
+        "compress": recipe.training_hash,
         "export": recipe.hash + _sources("ir", "golden", "export", "compress"),
     }
     return {step: _key(text, dataset) for step, text in texts.items()}

@@ -9,11 +9,11 @@ from model.export.factors import bias_bits
 from model.ir.arithmetic import ExactArithmetic
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.errors import BadInput
-from model.ir.fft_arithmetic import FFTArithmetic, signed_bits
+from model.ir.fft_arithmetic import FFTArithmetic
 from model.ir.lstm import LSTMSpec, part_of
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
-from model.ir.real_fft import RealFFTSpec, check_size
+from model.ir.real_fft import RealFFTSpec, check_size, signed_bits
 from model.ir.requantize import rounding
 
 Tensors = dict[str, np.ndarray]

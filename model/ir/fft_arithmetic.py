@@ -39,6 +39,7 @@ from model.ir.real_fft import (
     check_size,
     cosine,
     packed_bins,
+    signed_bits,
     sine,
     union,
 )
@@ -240,11 +241,6 @@ class FFTArithmetic(Arithmetic, kind="fft"):
     @property
     def _basis_shift(self) -> int:
         return BASIS_BITS - self.spectrum_exponent
-
-
-def signed_bits(span: IntRange) -> int:
-    """Bits of a two's complement word that holds a range."""
-    return span.bits if span.signed else span.bits + 1
 
 
 def _half(shift: int) -> IntRange:

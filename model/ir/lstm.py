@@ -9,7 +9,8 @@ With x(t) and y(t) in one format, the gates are one matrix over [x(t), y(t-1)]::
     o    = sigmoid(a_o + p_o ∘ c(t))
     y(t) = P (o ∘ tanh c(t))
 
-c and y begin at 0 with each sequence. Every product is exact, and every code that comes of one is
+c and y begin at 0 with each sequence. Every product of the element-wise part is exact, those of the
+matrices are what their arithmetic says, and every code that comes of one is
 ``clamp((sum + r) >> s)``. The clamp of c is to its format: c saturates, it never wraps. Source: the
 "Google LSTM" of C-LSTM, arXiv 1803.06305, after H. Sak et al., 2014.
 """

@@ -377,6 +377,11 @@ def _sums(words: Sequence[Any], n: int, m: int) -> tuple[Any, Any]:
     return words[2 * m] + words[n - 2 * m], words[2 * m + 1] - words[n - 2 * m + 1]
 
 
+def signed_bits(span: IntRange) -> int:
+    """Bits of a two's complement word that holds a range."""
+    return span.bits if span.signed else span.bits + 1
+
+
 def union(ranges: Sequence[IntRange]) -> IntRange:
     """The smallest range that holds all of them."""
     return IntRange(min(r.low for r in ranges), max(r.high for r in ranges))

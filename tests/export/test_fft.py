@@ -156,6 +156,7 @@ def test_the_recipe_says_which_arithmetic() -> None:
     assert other.format.arithmetic == "fft"
     assert other.format.fft.guard_bits == 6
     assert other.hash != plain.hash
+    assert other.training_hash == plain.training_hash == plain.hash
     for bad in ("format.arithmetic=fourier", "format.fft.word_bits=40", "format.fft.bits=3"):
         with pytest.raises(BadInput, match=bad.split("=")[0]):
             recipes.load(path, [bad])
