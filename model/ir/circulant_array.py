@@ -82,7 +82,9 @@ class CirculantArraySpec(EngineSpec, kind="circulant_array"):
                         ``lanes'`` of accumulator × m bits where the requantization multiplies
     ==================  =======================================================================
 
-    Intervals are at most 64. Source of the data flow: C-LSTM, arXiv 1803.06305.
+    Intervals are at most 64. The latency of a stage is exact, except that of a folded convolution:
+    it is the most that the arrival of a frame allows. Source of the data flow: C-LSTM, arXiv
+    1803.06305.
     """
 
     k: int
@@ -341,11 +343,13 @@ class CirculantArraySpec(EngineSpec, kind="circulant_array"):
         return late.max(keepdims=True)
 
     def _taken(self, layer: ConvSpec, ends: np.ndarray) -> np.ndarray:
-        """The same of each vector of a frame, from the cycles in which their last words come."""
+        """The same of each vector of a frame, from the cycles in which their last words come.
+
+        A folded unit is taken to find all words of a vector late, those before the last one too.
+        """
         q, interval = _fft(layer).grid(layer)[1], self.forward_unit(layer).interval
         pace = np.arange(len(ends)) * q * interval
-        taken = np.maximum(ends, ends[0] + (q - 1) * (interval - 1))
-        return pace + np.maximum.accumulate(taken - pace)
+        return pace + np.maximum.accumulate(ends + (q - 1) * (interval - 1) - pace)
 
 
 def _fft(layer: MatrixSpec) -> FFTArithmetic:

@@ -107,7 +107,7 @@ STAGES = [
     (8, ARRAYS[5]),
     (3, ARRAYS[6]),
     (5, ARRAYS[3]),
-    (4, Case(4, 9, 0, 2, 4, frame=(4, 5, 6), kernel=SMALL)),  # p = 3, q = 18
+    (4, Case(4, 9, 0, 2, 4, frame=(3, 3, 6), kernel=SMALL)),  # p = 3, q = 18
     (3, Case(4, 9, 0, 1, 2, "folded", frame=(5, 6, 6), kernel=STRIDED)),  # q = 12
     (4, Case(4, 12, 0, 3, 12, form=4, frame=(3, 3, 4))),  # a step a vector, no line buffer
 ]
@@ -180,7 +180,9 @@ def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
         cost = case.spec.cost(case.layer(), (Beats(case.shape, in_lanes),), case.out)
         trace = traces[f"stage {n}", FULL_SPEED]
         assert trace.gaps[2:] == [cost.cycles] * len(trace.gaps[2:]), (in_lanes, case)
-        assert trace.latency == cost.latency, (in_lanes, case)
+        assert trace.latency <= cost.latency, (in_lanes, case)
+        if case.frame is None or case.body == "pipelined":
+            assert trace.latency == cost.latency, (in_lanes, case)
         assert trace.i_cycles.shape[1] == cost.input_beats
         assert trace.o_cycles.shape[1] == cost.output_beats
 
