@@ -309,7 +309,7 @@ SENSED = (
     "24-bit shift-add follows each access. Activation bits are read from an 8 KB buffer and",
     f"written into cells once per window. Access, count and shift-add take {SENSED_STEPS} steps of",
     "`sense_time`, one access after another: that number of steps is the one fitted assumption.",
-    "Area: one 256 x 256 sub-array, its drivers, 256 of the counting adders, one shift-add.",
+    "Area: one 256 x 256 sub-array, its drivers, 256 full adders, one shift-add.",
 )
 
 
@@ -476,11 +476,11 @@ def ratios(found: Design, macs: int, eyeriss: Eyeriss) -> dict[str, Any]:
     ours = Range(macs / joules.high, macs / joules.typical, macs / joules.low)
     return {
         "macs_per_joule": ours.plain(),
-        "energy": (ours * (eyeriss.energy / macs)).plain(),
+        "energy_ratio": (ours * (eyeriss.energy / macs)).plain(),
         "macs_per_second_mm2": density.plain(),
-        "density": (density * (1 / eyeriss.density(macs))).plain(),
+        "density_ratio": (density * (1 / eyeriss.density(macs))).plain(),
         "macs_per_pe_cycle": rate,
-        "pe_cycle": rate / eyeriss.macs_per_pe_cycle(macs),
+        "pe_cycle_ratio": rate / eyeriss.macs_per_pe_cycle(macs),
     }
 
 
@@ -736,11 +736,13 @@ def show_eyeriss(console: Console, cell: CellTechnology, cmos: CmosTechnology) -
                     f"{1 / found.interval.typical:.3g}",
                     _numbers((found.energy.total * 1e3).plain()),
                     _numbers(found.area.total.plain()),
-                    _numbers(against["energy"]),
-                    _numbers(against["density"]),
-                    f"{against['macs_per_pe_cycle']:.2f}, {against['pe_cycle']:.2f}",
+                    _numbers(against["energy_ratio"]),
+                    _numbers(against["density_ratio"]),
+                    f"{against['macs_per_pe_cycle']:.2f}, {against['pe_cycle_ratio']:.2f}",
                 )
-                figures[title]["forms"].append({"constants": note, **found.plain(), **against})
+                figures[title]["forms"].append(
+                    {"constants": note, "design": found.plain(), "ratios": against}
+                )
             console.print(table)
         console.print(base.energy.summary().table())
         console.print(base.area.summary().table())

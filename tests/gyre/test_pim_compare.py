@@ -1,11 +1,13 @@
 import dataclasses
 import json
 import math
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from gyre import pim_compare
 from gyre.flow import ZOO
@@ -101,12 +103,12 @@ def test_power_efficiency_against_eyeriss_is_above_the_claim_at_8_bits() -> None
     found = pim_compare.on_macros(matrices, pim_compare.EYERISS_FORMS[1], cell, cmos, eyeriss.area)
     against = pim_compare.ratios(found, macs, eyeriss)
     assert found.area.total.typical <= eyeriss.area
-    assert against["energy"]["low"] > 2
-    assert against["energy"]["typical"] == pytest.approx(
+    assert against["energy_ratio"]["low"] > 2
+    assert against["energy_ratio"]["typical"] == pytest.approx(
         eyeriss.energy / found.energy.total.typical
     )
     rate = macs / (found.interval.typical * found.area.total.typical)
-    assert against["density"]["typical"] == pytest.approx(rate / eyeriss.density(macs))
+    assert against["density_ratio"]["typical"] == pytest.approx(rate / eyeriss.density(macs))
     assert math.isclose(
         against["macs_per_pe_cycle"] * found.cycles * found.converters, macs, rel_tol=1e-9
     )
@@ -154,6 +156,24 @@ def test_prints_and_writes_what_was_asked_for(
     figures = json.loads(out.read_text())
     assert set(figures) == {"lenet5", "pruned"}
     assert figures["lenet5"]["designs"][0]["energy"]["unit"] == "J"
+
+
+def test_figures_against_eyeriss_hold_ledgers_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pim_compare, "NETWORKS", NETWORKS[:1])
+    monkeypatch.setattr(pim_compare, "SHARING", (16,))
+    monkeypatch.setattr(pim_compare, "SPEEDS", (1.0,))
+    text = StringIO()
+    figures = pim_compare.show_eyeriss(Console(file=text, width=200), SOT, CMOS)
+    (network,) = figures.values()
+    assert len(network["forms"]) == 2 * len(pim_compare.EYERISS_FORMS)
+    form = json.loads(json.dumps(network["forms"][0]))
+    joules = form["design"]["energy"]["total"]["typical"]
+    assert form["ratios"]["energy_ratio"]["typical"] == pytest.approx(
+        NETWORKS[0][2].energy / joules
+    )
+    assert "8.01 mJ a frame" in text.getvalue()
+    for matrix in ALEXNET:
+        assert f"{matrix.macs:,}" in text.getvalue()
 
 
 def test_refuses_an_unknown_part_and_an_unknown_technology(
