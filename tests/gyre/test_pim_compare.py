@@ -66,6 +66,13 @@ def test_the_published_point_is_beaten_at_typical() -> None:
     assert best.area.total.typical < point.area
 
 
+def test_ours_takes_less_energy_than_the_digital_reading_at_equal_constants() -> None:
+    joules, _, _ = pim_compare.reproduce(SOT, CMOS)
+    for found in pim_compare.lenet5(SOT, CMOS, None):
+        for level in technology.LEVELS:
+            assert getattr(found.energy.total, level) < getattr(joules.total, level)
+
+
 def test_activity_lowers_energy_alone() -> None:
     full = pim_compare.lenet5(SOT, CMOS, None)[-1]
     low = pim_compare.lenet5(SOT, CMOS, [0.2, 0.2])[-1]

@@ -146,6 +146,15 @@ def test_range_adds_and_scales() -> None:
     assert Range(1, 2, 3) + Range(1, 1, 1) * 2 == Range(3, 4, 5)
 
 
+@pytest.mark.parametrize("name", technology.known())
+def test_the_page_states_every_constant_as_it_is(name: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "energy.md").read_text()
+    for key, found in technology.load(name).constants().items():
+        values = f"{found.low:g} / {found.typical:g} / {found.high:g} {found.unit}"
+        node = "" if found.node is None else f"{found.node:g} nm"
+        assert f"| `{key}` | {values} | {node} | {found.mark} | {found.source} |" in page
+
+
 def test_a_new_file_is_a_new_technology(tmp_path: Path) -> None:
     folder = written(tmp_path, cell())
     assert technology.known(folder=folder) == ["mine"]
