@@ -384,12 +384,12 @@ def lenet5(
     """Our array on the LeNet-5 convolutions: 1-bit weights, 8-bit activations, step by step."""
     whole = MacroShape(ROWS, 256, columns_per_converter=8, reference=1)
     fitted = (
-        MacroShape(32, 24, columns_per_converter=8, reference=1),
-        MacroShape(ROWS, 52, columns_per_converter=26, reference=1),
+        MacroShape(32, 20, columns_per_converter=7, reference=1),
+        MacroShape(ROWS, 50, columns_per_converter=25, reference=1),
     )
     forms = [
         ("256 x 256, 8 lines a converter", (whole, whole), None),
-        ("macros that fit: 32 x 24 and 256 x 52", fitted, None),
+        ("macros that fit: 32 x 20 and 256 x 50", fitted, None),
     ]
     if activity is not None:
         forms.append(("that fit, word lines pulse for bits that are 1", fitted, activity))
@@ -522,7 +522,7 @@ def kept(network: Network, macro: MacroShape, weight_bits: int) -> list[PlacedLa
             tiles = [
                 tile
                 for rows, lines in zip(node.tensors["column_sizes"], columns, strict=True)
-                for tile in pieces(int(rows), int(lines) * slices, macro)
+                for tile in pieces(int(rows), int(lines) * slices, macro, slices)
             ]
             most = int(node.tensors["mask"].sum(axis=1).max())
             dense = dataclasses.replace(dense, tiles=tuple(tiles), row_tiles=most)

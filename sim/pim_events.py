@@ -33,7 +33,7 @@ class MacroShape:
     cells : int
         Columns of a line: 1, or 2 for pairs.
     reference : int
-        Columns of a tile that hold the reference of the off current: 0 or 1.
+        1 for a further column of cells, whose count is taken from that of every other; else 0.
     adc_bits : int or None
         Bits of the converters; None for as many as the tile's largest count has, which is exact.
     """
@@ -50,16 +50,16 @@ class MacroShape:
         check_int("rows", self.rows, 1)
         check_int("reference", self.reference, 0, 1)
         check_int("cells", self.cells, 1, 2)
-        check_int("columns", self.columns, self.cells + self.reference)
-        check_int("columns_per_converter", self.columns_per_converter, 1, self.columns)
+        check_int("columns", self.columns, self.cells)
+        check_int("columns_per_converter", self.columns_per_converter, 1, self.lines)
         check_int("cell_bits", self.cell_bits, 1, 8)
         if self.adc_bits is not None:
             check_int("adc_bits", self.adc_bits, 1)
 
     @property
     def lines(self) -> int:
-        """Lines that a tile can hold beside its reference."""
-        return (self.columns - self.reference) // self.cells
+        """Lines that a tile can hold."""
+        return self.columns // self.cells
 
     def converter_bits(self, rows: int) -> int:
         """Bits of a conversion of a tile of so many word lines; pairs have a sign besides."""
@@ -75,7 +75,7 @@ class MacroShape:
 
 @dataclass(frozen=True)
 class Tile:
-    """What a macro holds of a layer: so many word lines, and lines beside the reference."""
+    """What a macro holds of a layer: so many word lines, and lines."""
 
     rows: int
     lines: int
@@ -147,8 +147,8 @@ class PlacedLayer:
     @property
     def converters(self) -> int:
         """Converters of all copies."""
-        lines = self.macro.lines + self.macro.reference
-        return self.copies * self.working * -(-lines // self.macro.columns_per_converter)
+        per_macro = -(-self.macro.lines // self.macro.columns_per_converter)
+        return self.copies * self.working * per_macro
 
     @property
     def adder_bits(self) -> int:
@@ -169,16 +169,24 @@ class PlacedLayer:
         return vectors * self.activation_bits * self.rotations * self.passes
 
 
-def cut(rows: int, lines: int, macro: MacroShape) -> list[Tile]:
+def cut(rows: int, lines: int, macro: MacroShape, unit: int = 1) -> list[Tile]:
     """Tiles of a dense matrix of so many word lines and lines, row tile by row tile."""
     heights = [min(macro.rows, rows - first) for first in range(0, rows, macro.rows)]
-    return [tile for height in heights for tile in pieces(height, lines, macro)]
+    return [tile for height in heights for tile in pieces(height, lines, macro, unit)]
 
 
-def pieces(rows: int, lines: int, macro: MacroShape) -> list[Tile]:
-    """Tiles of one row tile: full ones, then what remains."""
-    full, rest = divmod(lines, macro.lines)
-    return [Tile(rows, macro.lines)] * full + ([Tile(rows, rest)] if rest else [])
+def pieces(rows: int, lines: int, macro: MacroShape, unit: int = 1) -> list[Tile]:
+    """Tiles of one row tile: full ones, then what remains.
+
+    ``unit`` lines, the slices of a weight, stay together; raises BadInput if a macro has fewer.
+    """
+    most = macro.lines // unit * unit
+    if not most:
+        raise BadInput(
+            "macro", f"{macro.lines} lines", f"at least the {unit} of a weight", "use a wider macro"
+        )
+    full, rest = divmod(lines, most)
+    return [Tile(rows, most)] * full + ([Tile(rows, rest)] if rest else [])
 
 
 def place(
@@ -200,7 +208,7 @@ def place(
     each position's channels are padded to a multiple of k, and so are the outputs.
     """
     rows = positions * -(-(inputs // positions) // k) * k
-    lines = -(-outputs // k) * macro.slices(weight_bits)
+    slices = macro.slices(weight_bits)
     return PlacedLayer(
         name,
         macro,
@@ -211,7 +219,7 @@ def place(
         activation_bits=activation_bits,
         weight_bits=weight_bits,
         row_tiles=-(-rows // macro.rows),
-        tiles=tuple(cut(rows, lines, macro)),
+        tiles=tuple(cut(rows, -(-outputs // k) * slices, macro, slices)),
         rotations=k,
     )
 
@@ -222,7 +230,8 @@ def count_events(layer: PlacedLayer, *, memory_bytes: int = 8192, activity: floa
     With E = vectors × activation bits × k evaluations of each tile:
 
     - word lines: E × rows × ``activity``; cells read: that × columns, references included;
-    - conversions: E × lines, references included; as many shift-adds, each into a register;
+    - conversions: E × lines; as many shift-adds, each into a register;
+    - weights of 1 bit in single cells are -1 and 1: the inputs of each vector are added up once;
     - memory: the inputs of each vector are read once for all tiles, its outputs written once;
     - registers: the inputs of each vector, once for each of k rotations.
 
@@ -245,16 +254,17 @@ def count_events(layer: PlacedLayer, *, memory_bytes: int = 8192, activity: floa
         word_lines += tile.rows
         reads += tile.rows * (tile.lines * macro.cells + macro.reference)
         bits = macro.converter_bits(tile.rows)
-        done = evaluations * (tile.lines + macro.reference)
-        conversions[bits] = conversions.get(bits, 0) + done
+        conversions[bits] = conversions.get(bits, 0) + evaluations * tile.lines
     entered = layer.vectors * layer.inputs * layer.activation_bits
-    converted = sum(conversions.values())
+    added = sum(conversions.values())
+    if layer.weight_bits == macro.cells == 1:
+        added += layer.vectors * layer.inputs
     return Events(
         word_lines=round(evaluations * word_lines * activity),
         cell_reads=round(evaluations * reads * activity),
         conversions=conversions,
-        adds={width: converted},
-        register_bits=entered * layer.rotations + converted * width,
+        adds={width: added},
+        register_bits=entered * layer.rotations + added * width,
         memory_reads={memory_bytes: entered},
         memory_writes={memory_bytes: layer.vectors * layer.outputs * layer.activation_bits},
     )
@@ -271,7 +281,7 @@ def count_parts(layer: PlacedLayer, *, memory_bytes: int = 0) -> Parts:
     bits = max(macro.converter_bits(tile.rows) for tile in layer.tiles)
     turning = layer.copies * layer.inputs * layer.activation_bits if layer.rotations > 1 else 0
     return Parts(
-        cells=tiles * macro.rows * macro.columns,
+        cells=tiles * macro.rows * (macro.columns + macro.reference),
         word_lines=tiles * macro.rows,
         converters={bits: layer.converters},
         adders={width: layer.converters},

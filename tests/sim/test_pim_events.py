@@ -19,7 +19,7 @@ from tests.tools import refused
 MACROS = st.builds(
     MacroShape,
     rows=st.integers(1, 64),
-    columns=st.integers(4, 64),
+    columns=st.integers(8, 64),
     columns_per_converter=st.integers(1, 4),
     cell_bits=st.integers(1, 4),
     cells=st.integers(1, 2),
@@ -27,12 +27,26 @@ MACROS = st.builds(
 )
 
 
-@given(MACROS, st.integers(1, 200), st.integers(1, 200))
-def test_tiles_cover_the_matrix_and_fit_the_macro(macro: MacroShape, rows: int, lines: int) -> None:
-    tiles = cut(rows, lines, macro)
-    assert sum(tile.rows * tile.lines for tile in tiles) == rows * lines
+@given(MACROS, st.integers(1, 200), st.integers(1, 60), st.integers(1, 4))
+def test_tiles_cover_the_matrix_and_fit_the_macro(
+    macro: MacroShape, rows: int, outputs: int, unit: int
+) -> None:
+    if unit > macro.lines:
+        assert refused(lambda: cut(rows, outputs * unit, macro, unit)).thing == "macro"
+        return
+    tiles = cut(rows, outputs * unit, macro, unit)
+    assert sum(tile.rows * tile.lines for tile in tiles) == rows * outputs * unit
     assert all(tile.rows <= macro.rows and tile.lines <= macro.lines for tile in tiles)
-    assert len(tiles) == -(-rows // macro.rows) * -(-lines // macro.lines)
+    assert all(tile.lines % unit == 0 for tile in tiles)
+    assert len(tiles) == -(-rows // macro.rows) * -(-outputs // (macro.lines // unit))
+
+
+def test_one_bit_weights_need_the_sum_of_the_inputs_once() -> None:
+    one = place("a", 64, 64, MacroShape(32, 32), vectors=3, weight_bits=1)
+    two = place("a", 64, 64, MacroShape(32, 32), vectors=3, weight_bits=2)
+    sums, none = count_events(one), count_events(two)
+    assert sum(sums.adds.values()) - sum(sums.conversions.values()) == 3 * 64
+    assert sum(none.adds.values()) == sum(none.conversions.values())
 
 
 @given(MACROS, st.integers(1, 100), st.integers(1, 100), st.integers(1, 20), st.integers(1, 8))
@@ -63,17 +77,17 @@ def test_exact_converters_hold_the_largest_count() -> None:
 
 
 def test_events_of_a_small_layer_by_hand() -> None:
-    """5 inputs, 3 outputs of 1 bit, on macros of 4 x 4 with a reference: 2 tiles of 3 lines."""
-    macro = MacroShape(4, 4, columns_per_converter=2, reference=1)
+    """5 inputs, 3 outputs of 1 bit, on macros of 4 x 3 and a reference: 2 tiles of 3 lines."""
+    macro = MacroShape(4, 3, columns_per_converter=2, reference=1)
     layer = place("a", 5, 3, macro, vectors=10, activation_bits=2, weight_bits=1)
     assert layer.tiles == (Tile(4, 3), Tile(1, 3))
     assert layer.adder_bits == 3 + 2 + 1 + 1
     events = count_events(layer, memory_bytes=64)
     assert events.word_lines == 20 * 5
     assert events.cell_reads == 20 * 5 * 4
-    assert events.conversions == {3: 20 * 4, 1: 20 * 4}
-    assert events.adds == {7: 160}
-    assert events.register_bits == 10 * 5 * 2 + 160 * 7
+    assert events.conversions == {3: 20 * 3, 1: 20 * 3}
+    assert events.adds == {7: 120 + 50}  # conversions, and the sums of the inputs
+    assert events.register_bits == 10 * 5 * 2 + 170 * 7
     assert events.memory_reads == {64: 100}
     assert events.memory_writes == {64: 60}
     assert programming(layer).cell_writes == 5 * 4
