@@ -1,0 +1,102 @@
+"""Golden functions of pim arithmetic: counts of tiles and bits, converted, shifted and added."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model.golden.matrix import accumulate, prepare
+from model.golden.numerics import carry, matmul
+from model.ir.matrix import MatrixSpec
+from model.ir.numerics import IntRange
+from model.ir.pim_arithmetic import PIMArithmetic
+
+SINGLE_EXACT_BITS = 24
+CHUNK_NUMBERS = 1 << 23
+"""Counts that are in memory at once, unless one vector has more."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a tile of word lines adds to the accumulators.
+
+    Parameters
+    ----------
+    inputs : int64 [n]
+        The inputs on its lines.
+    outputs : int64 [m]
+        The rows of the matrix that have a kept weight there.
+    cells : float [n, slices × m]
+        What each cell, or pair of cells, adds to a count.
+    """
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+    cells: torch.Tensor
+
+
+def _single(span: IntRange) -> torch.dtype:
+    """The float type that holds every integer of a range; at most 53 bits are asked for."""
+    return torch.float32 if span.bits <= SINGLE_EXACT_BITS else torch.float64
+
+
+@prepare.register
+def _(
+    arithmetic: PIMArithmetic, spec: MatrixSpec, tensors: dict[str, np.ndarray]
+) -> torch.Tensor | list[Tile]:
+    """Where counts are exact, one matrix [rows, columns], since all that follows is linear."""
+    slices = arithmetic.slice_matrices(spec, tensors)
+    if arithmetic.adc_bits is None:
+        factors = np.array(arithmetic.factors(spec))
+        whole = np.tensordot(factors, slices, 1)
+        return carry(torch.from_numpy(whole), spec.accumulator())
+    kind = _single(arithmetic.raised(spec))
+    inputs, kept = arithmetic.line_inputs(spec), arithmetic.kept(spec, tensors)
+    found = []
+    for lines in arithmetic.tiles(spec, tensors):
+        here = inputs[lines]
+        here = here[here >= 0]
+        outputs = np.flatnonzero(kept[:, lines].any(axis=1))
+        part = slices[:, outputs][:, :, here]  # [slices, outputs, inputs]
+        cells = torch.from_numpy(part.reshape(-1, len(here)).T.copy()).to(kind)
+        found.append(Tile(torch.from_numpy(here), torch.from_numpy(outputs), cells))
+    return found
+
+
+@accumulate.register
+def _(
+    arithmetic: PIMArithmetic, spec: MatrixSpec, x: torch.Tensor, weights: torch.Tensor | list[Tile]
+) -> torch.Tensor:
+    if isinstance(weights, torch.Tensor):
+        return matmul(x, weights, spec.accumulator())
+    flat = x.reshape(-1, x.shape[-1]).to(torch.int32)
+    widest = max([tile.cells.shape[1] for tile in weights], default=1)
+    parts = flat.split(max(1, CHUNK_NUMBERS // max(widest, flat.shape[1])))
+    acc = torch.cat([_converted(arithmetic, spec, part, weights) for part in parts])
+    return acc.reshape(*x.shape[:-1], spec.matrix_rows)
+
+
+def _converted(
+    arithmetic: PIMArithmetic, spec: MatrixSpec, x: torch.Tensor, tiles: list[Tile]
+) -> torch.Tensor:
+    """Accumulators int64 [vectors, rows] of values int32 [vectors, columns].
+
+    A float of p bits divides integers below 2^p so that the floor of its quotient is that of the
+    true one: they are at least 1/step apart from the next integer, and the rounding is smaller.
+    """
+    places, codes = arithmetic.places(spec), arithmetic.codes(spec)
+    factors = torch.tensor(arithmetic.factors(spec))
+    reach = sum(abs(place) for place in places) * max(abs(codes.low), codes.high)
+    kind = _single(IntRange(-reach, reach))
+    acc = torch.zeros(len(x), spec.matrix_rows, dtype=torch.int64)
+    for tile in tiles:
+        own = x[:, tile.inputs]
+        total = torch.zeros(len(x), tile.cells.shape[1], dtype=kind)
+        for bit, place in enumerate(places):
+            counts = ((own >> bit) & 1).to(tile.cells.dtype) @ tile.cells
+            if arithmetic.step > 1:
+                counts.add_(arithmetic.step // 2).div_(arithmetic.step).floor_()
+            total.add_(counts.clamp_(codes.low, codes.high), alpha=place)
+        shares = total.long().unflatten(1, (len(factors), -1)) * factors[:, None]
+        acc[:, tile.outputs] += shares.sum(dim=1)
+    return acc
