@@ -35,6 +35,22 @@ class Tile:
     cells: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Converted:
+    """The tiles of a layer whose counts are converted.
+
+    Parameters
+    ----------
+    whole : float or int64 [rows, columns]
+        Of the tiles whose converters neither round nor saturate: there all is linear.
+    tiles : list of Tile
+        The others.
+    """
+
+    whole: torch.Tensor
+    tiles: list[Tile]
+
+
 def _single(span: IntRange) -> torch.dtype:
     """The float type that holds every integer of a range; at most 53 bits are asked for."""
     return torch.float32 if span.bits <= SINGLE_EXACT_BITS else torch.float64
@@ -43,37 +59,44 @@ def _single(span: IntRange) -> torch.dtype:
 @prepare.register
 def _(
     arithmetic: PIMArithmetic, spec: MatrixSpec, tensors: dict[str, np.ndarray]
-) -> torch.Tensor | list[Tile]:
+) -> torch.Tensor | Converted:
     """Where counts are exact, one matrix [rows, columns], since all that follows is linear."""
     slices = arithmetic.slice_matrices(spec, tensors)
+    factors = np.array(arithmetic.factors(spec))
+    whole = np.tensordot(factors, slices, 1)
     if arithmetic.adc_bits is None:
-        factors = np.array(arithmetic.factors(spec))
-        whole = np.tensordot(factors, slices, 1)
         return carry(torch.from_numpy(whole), spec.accumulator())
-    kind = _single(arithmetic.raised(spec))
+    kind, codes = _single(arithmetic.raised(spec)), arithmetic.codes(spec)
     inputs, kept = arithmetic.line_inputs(spec), arithmetic.kept(spec, tensors)
-    found = []
+    found, linear = [], np.zeros_like(whole)
     for lines in arithmetic.tiles(spec, tensors):
         here = inputs[lines]
         here = here[here >= 0]
         outputs = np.flatnonzero(kept[:, lines].any(axis=1))
         part = slices[:, outputs][:, :, here]  # [slices, outputs, inputs]
+        high, low = (sign.sum(axis=2) for sign in (part.clip(0), part.clip(None, 0)))
+        if arithmetic.step == 1 and (low >= codes.low).all() and (high <= codes.high).all():
+            linear[:, here] = whole[:, here]
+            continue
         cells = torch.from_numpy(part.reshape(-1, len(here)).T.copy()).to(kind)
         found.append(Tile(torch.from_numpy(here), torch.from_numpy(outputs), cells))
-    return found
+    return Converted(carry(torch.from_numpy(linear), spec.accumulator()), found)
 
 
 @accumulate.register
 def _(
-    arithmetic: PIMArithmetic, spec: MatrixSpec, x: torch.Tensor, weights: torch.Tensor | list[Tile]
+    arithmetic: PIMArithmetic, spec: MatrixSpec, x: torch.Tensor, weights: torch.Tensor | Converted
 ) -> torch.Tensor:
     if isinstance(weights, torch.Tensor):
         return matmul(x, weights, spec.accumulator())
+    acc = matmul(x, weights.whole, spec.accumulator())
+    if not weights.tiles:
+        return acc
     flat = x.reshape(-1, x.shape[-1]).to(torch.int32)
-    widest = max([tile.cells.shape[1] for tile in weights], default=1)
+    widest = max(tile.cells.shape[1] for tile in weights.tiles)
     parts = flat.split(max(1, CHUNK_NUMBERS // max(widest, flat.shape[1])))
-    acc = torch.cat([_converted(arithmetic, spec, part, weights) for part in parts])
-    return acc.reshape(*x.shape[:-1], spec.matrix_rows)
+    found = torch.cat([_converted(arithmetic, spec, part, weights.tiles) for part in parts])
+    return acc + found.reshape(acc.shape)
 
 
 def _converted(
