@@ -84,6 +84,12 @@ def pim_networks(draw: st.DrawFn, **fixed: Any) -> Network:
     return Network("net", entry, (Node("layer", spec, ("x",), 1.0, tensors),))
 
 
+def pim_free_linear() -> LinearSpec:
+    """A dense layer of 30 inputs and 10 outputs under exact arithmetic."""
+    rule = RequantizeSpec(UniformFormat(16, True), 2, "one", 0, 8)
+    return LinearSpec(30, 10, UniformFormat(4, False), UniformFormat(6, True), rule)
+
+
 def _plain(format: Any) -> bool:
     return isinstance(format, UniformFormat)
 

@@ -34,6 +34,9 @@ CALIBRATION_FRAMES = 64
 SPREAD_GRID_BITS = 4
 """Fraction bits of a level where cells deviate, unless the options say otherwise."""
 
+STATE_BITS_MAX = 12
+"""Bits of a codebook's magnitudes as levels of states, fraction bits included."""
+
 Tensors = dict[str, np.ndarray]
 
 
@@ -48,7 +51,8 @@ class PIMOptions(Options):
         Bits of a cell.
     form : str
         ``"twos_complement"`` or ``"pairs"``. In pairs, a codebook of at most ``2^cell_bits``
-        magnitudes, none of them 0, has these as the levels of the states.
+        magnitudes, none of them 0, has these as the levels of the states, if with the fraction
+        bits they need 12 bits at the most.
     adc_bits : int, optional
         Bits of the converters; exact counting otherwise.
     step : int, optional
@@ -224,14 +228,14 @@ def _ideal(node: Node, options: PIMOptions, x: torch.Tensor | None) -> Node:
 def _arithmetic(spec: MatrixSpec, options: PIMOptions) -> PIMArithmetic:
     """Of a layer, with exact counts."""
     states: tuple[int, ...] = ()
-    format = spec.weight_format
-    if options.form == "pairs" and isinstance(format, CodebookFormat):
-        found = sorted({abs(level) for level in format.levels})
-        if found[0] > 0 and len(found) <= 1 << options.cell_bits:
-            states = tuple(found)
-    grid = options.grid_bits
+    format, grid = spec.weight_format, options.grid_bits
     if grid is None:
         grid = SPREAD_GRID_BITS if options.spread > 0 or options.on_off is not None else 0
+    if options.form == "pairs" and isinstance(format, CodebookFormat):
+        found = sorted({abs(level) for level in format.levels})
+        fit = found[-1] < 1 << (STATE_BITS_MAX - grid)
+        if found[0] > 0 and len(found) <= 1 << options.cell_bits and fit:
+            states = tuple(found)
     pim = PIMArithmetic(
         options.rows, options.cell_bits, options.form, states=states, grid_bits=grid
     )
