@@ -12,8 +12,8 @@ from model.ir.numerics import IntRange
 from model.ir.pim_arithmetic import PIMArithmetic
 
 SINGLE_EXACT_BITS = 24
-CHUNK_NUMBERS = 1 << 23
-"""Counts that are in memory at once, unless one vector has more."""
+CHUNK_NUMBERS = 1 << 18
+"""Counts that are computed at once, unless one vector has more: few enough for a cache."""
 
 
 @dataclass(frozen=True)
