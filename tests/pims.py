@@ -194,7 +194,7 @@ def slow_accumulators(network: Network, frames: np.ndarray) -> np.ndarray:
                             place = 1 << bit
                             if spec.in_format.signed and bit == bits - 1:
                                 place = -place
-                            acc[row] += factor * place * _convert(pim, count)
+                            acc[row] += factor * place * converted(pim, count)
         found.append(acc)
     return np.array(found)
 
@@ -210,7 +210,8 @@ def _activation(spec: Any, x: list[int], line: int, step: int) -> int:
     return x[position * channels + channel] if channel < channels else 0
 
 
-def _convert(pim: PIMArithmetic, count: int) -> int:
+def converted(pim: PIMArithmetic, count: int) -> int:
+    """What a converter makes of a count."""
     if pim.adc_bits is None:
         return count
     code = (count + pim.step // 2) // pim.step

@@ -22,7 +22,7 @@ from model.ir.numerics import UniformFormat
 from model.ir.pim_arithmetic import PIMArithmetic
 from model.ir.placement import faulty_cells, place, place_network, repair
 from model.ir.requantize import RequantizeSpec
-from tests.pims import frames_of, pim_networks
+from tests.pims import converted, frames_of, pim_networks
 
 U4, S4 = UniformFormat(4, False), UniformFormat(4, True)
 RULE = RequantizeSpec(UniformFormat(16, True), 0, "one", 0, 2)
@@ -66,10 +66,10 @@ def test_every_part_of_a_kept_weight_lies_in_one_cell_of_its_tile(
     assert sum(entry["cells"] for entry in report) == placed.cells
 
 
-@settings(max_examples=60)
-@given(pim_networks(adc_bits=None), st.integers(0, 2**32 - 1))
+@settings(max_examples=80)
+@given(pim_networks(), st.integers(0, 2**32 - 1))
 def test_the_placed_levels_give_the_accumulators(network: Network, seed: int) -> None:
-    """Each macro's columns are counted on its own word lines, in step 0 of circulant blocks."""
+    """Each macro's columns are counted and converted bit by bit, in step 0 of circulant blocks."""
     node = network["layer"]
     spec, tensors, pim = node.spec, dict(node.tensors), node.spec.arithmetic
     if not isinstance(spec, LinearSpec):
@@ -90,14 +90,20 @@ def test_the_placed_levels_give_the_accumulators(network: Network, seed: int) ->
             block, t = divmod(int(line), k)
             source = inputs[block * k + (-t) % k] if k > 1 else inputs[line]
             on_row[row] = x[source] if source >= 0 else 0
-        for column, (output, part) in enumerate(
-            zip(placed.output[macro], placed.part[macro], strict=True)
-        ):
-            if output < 0:
-                continue
-            here = levels[macro, :, column] - pim.off
-            sign = -1 if pim.sides == 2 and part % 2 else 1
-            acc[output] += sign * factors[part // pim.sides] * (on_row @ here)
+        for bit, place_value in enumerate(pim.places(spec)):
+            active = on_row >> bit & 1
+            counts = active @ levels[macro]
+            if pim.sides == 2:
+                counts = np.repeat(counts[0::2] - counts[1::2], 2)
+            else:
+                counts = counts - pim.off * active.sum()  # the reference column
+            for column, (output, part) in enumerate(
+                zip(placed.output[macro], placed.part[macro], strict=True)
+            ):
+                if output < 0 or part % pim.sides:
+                    continue
+                code = converted(pim, int(counts[column]))
+                acc[output] += factors[part // pim.sides] * place_value * code
     found = golden.trace(network, torch.from_numpy(frame))["layer.acc"][0].numpy()
     assert acc.tolist() == found[outputs % k == 0].tolist()
 
