@@ -9,7 +9,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,8 @@ class Flow:
         Train anew although the zoo has the network.
     source : str, optional
         The arguments that name the recipe, for the command that a result states.
+    processes : int, optional
+        Most simulators that run at once; by default as many as there are cores.
     say, begin : callable
         Told, in a line, what each step did, and what a long one is about to do.
     """
@@ -84,11 +86,13 @@ class Flow:
         *,
         retrain: bool = False,
         source: str | None = None,
+        processes: int | None = None,
         say: Say = lambda text: None,
         begin: Say = lambda text: None,
     ) -> None:
         self.recipe, self.retrain, self.say, self.begin = recipe, retrain, say, begin
         self.source = source if source is not None else f"recipes/{recipe.name}.toml"
+        self.processes = processes
         self.out = out if out is not None else build_root() / recipe.name
         self.seconds: dict[str, float] = {}
 
@@ -246,7 +250,12 @@ class Flow:
         begin = time.perf_counter()
         codes = golden.quantize(self.trained.network.input, split.real()[:frames])
         verdict = verify(
-            accelerator, codes, design=design, seed=self.recipe.seed, progress=self.begin
+            accelerator,
+            codes,
+            design=design,
+            seed=self.recipe.seed,
+            processes=self.processes,
+            progress=self.begin,
         )
         self.seconds["build"] = verdict.build_seconds
         self.seconds["simulate"] = time.perf_counter() - begin - verdict.build_seconds
@@ -293,10 +302,12 @@ def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
 class ZooFlow(Flow):
     """The flow of a network that is kept in the zoo, with no recipe at hand."""
 
-    def __init__(self, folder: Path, out: Path | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, out: Path | None = None, *, sets: Sequence[str] = (), **options: Any
+    ) -> None:
         self.folder = folder
         self.network, self.origin = zoo.read_entry(folder)
-        super().__init__(zoo.recipe_of(self.origin), out, **options)
+        super().__init__(zoo.recipe_of(self.origin, sets), out, **options)
 
     @cached_property
     def dataset(self) -> Dataset:

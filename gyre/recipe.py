@@ -8,6 +8,7 @@ else is measured of it, and the rest is its hardware.
 replace the recipe's own, table by table; the variant's recipe is named ``<name>_<NAME>``.
 """
 
+import copy
 import hashlib
 import json
 import tomllib
@@ -216,9 +217,7 @@ def load(path: str | Path, sets: Sequence[str] = (), variant: str | None = None)
             )
         _merge(form, found[variant])
         form["name"] = f"{form.get('name')}_{variant}"
-    for text in sets:
-        _set(form, text)
-    recipe = checked(Recipe, form, "")
+    recipe = replaced(form, sets, "")
     check_name("name", recipe.name)
     if recipe.data.name not in data.known():
         raise BadInput(
@@ -230,6 +229,14 @@ def load(path: str | Path, sets: Sequence[str] = (), variant: str | None = None)
     recipe.compress.constraints()
     recipe.digest(*TRAINED)  # reads the options of data set, network and solver
     return recipe
+
+
+def replaced(form: dict[str, Any], sets: Sequence[str], thing: str) -> Recipe:
+    """The recipe of a form, with keys replaced by ``section.key=value``."""
+    form = copy.deepcopy(form)
+    for text in sets:
+        _set(form, text)
+    return checked(Recipe, form, thing)
 
 
 def _read(path: Path) -> dict[str, Any]:

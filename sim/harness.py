@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.accelerator import Accelerator
+from hdl.accelerator import Accelerator, fill_port
 from hdl.lib.frames import Capture, FrameSink, FrameSource
 from hdl.lib.numerics import code_shape
 from hdl.lib.stream import connect, transfer
@@ -33,10 +33,11 @@ def tap_file(node: str) -> str:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Beats that the harness memories hold: what one run can take."""
+    """What the harness memories hold: beats of a run, and frames that its taps show."""
 
     source: int = SOURCE_WORDS
     sink: int = SINK_WORDS
+    taps: int = TAP_FRAMES
 
 
 class Harness(wiring.Component):
@@ -63,11 +64,14 @@ class Harness(wiring.Component):
         Cycles from reset to ``done``.
     steps_<node> : Out(32)
         Steps that the node's engine has performed.
+    fill_<node>_<input> : Out(32)
+        The most beats that were ever in the FIFO before an input of the node.
     """
 
     def __init__(self, accelerator: Accelerator, capacity: Capacity = Capacity()) -> None:
         self.accelerator, self.capacity = accelerator, capacity
         self.engines = [s.node for s in accelerator.mapping.stages if s.engine is not None]
+        self.fills = [fill_port(fifo) for fifo in accelerator.mapping.fifos]
         ports = {name: In(width) for name, width in CONTROLS.items()}
         ports |= {name: Out(32) for name in self.counters} | {"done": Out(1)}
         super().__init__(ports)
@@ -75,7 +79,7 @@ class Harness(wiring.Component):
     @property
     def counters(self) -> tuple[str, ...]:
         """Names of the counter ports."""
-        return (*COUNTERS, *(f"steps_{node}" for node in self.engines))
+        return (*COUNTERS, *(f"steps_{node}" for node in self.engines), *self.fills)
 
     def elaborate(self, platform):
         m = Module()
@@ -131,10 +135,14 @@ class Harness(wiring.Component):
             count = getattr(self, f"steps_{node}")
             with m.If(getattr(placed, f"step_{node}")):
                 m.d.sync += count.eq(count + 1)
+        for name in self.fills:
+            most, fill = getattr(self, name), getattr(placed, name)
+            with m.If(fill > most):
+                m.d.sync += most.eq(fill)
         if accelerator.taps:
             for stage in mapping.stages:
                 beat = getattr(placed, f"tap_{stage.node}").as_value()
-                depth = TAP_FRAMES * mapping.beats(network, stage.node).count
+                depth = self.capacity.taps * mapping.beats(network, stage.node).count
                 m.submodules[f"tap_{stage.node}"] = tap = Capture(
                     len(beat), depth, tap_file(stage.node)
                 )

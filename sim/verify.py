@@ -13,11 +13,24 @@ from hdl.accelerator import Accelerator
 from hdl.verilog import Design, generate_accelerator
 from model import golden
 from sim.compare import Difference, first_difference
-from sim.harness import TAP_FRAMES
+from sim.harness import TAP_FRAMES, Capacity
 from sim.run import Result, Simulator, Stall
 
-STALLED_FRAMES = 100
-RANDOM_FRAMES = 1000
+CHECKS = {
+    "layers": (TAP_FRAMES, 32),
+    "seeds": (TAP_FRAMES, 4),
+    "stalled": (100, 4),
+    "random": (1000, 4),
+    "reset": (100, 4),
+}
+"""Frames of each check beside the bulk run: as many as its effort allows, and the fewest."""
+
+EFFORT = 4_000_000_000
+"""Most multipliers × cycles of such a check, which is what a simulator's time goes by: a LeNet's
+thousand frames of random codes are within it."""
+
+LEAST_MULTIPLIERS = 64
+"""A design of fewer multipliers is no faster to simulate than one of so many."""
 
 
 @dataclass
@@ -32,6 +45,7 @@ class Verdict:
         Frames of each check: ``layers`` (every layer's stream), ``frames`` (outputs of the bulk
         run), ``stalled`` (random pauses at both ends), ``random`` (codes over the input's whole
         range), ``seeds`` (other initial register values), ``reset`` (after a reset in mid-frame).
+        Slow networks get fewer: see :func:`check_frames`.
     differences : list
         What differed, as (check, difference).
     result : Result
@@ -54,12 +68,21 @@ class Verdict:
         return not self.differences
 
 
+def check_frames(accelerator: Accelerator) -> dict[str, int]:
+    """Frames of each check beside the bulk run, fewer for a network that is slow to simulate."""
+    costs = [cost for _, cost in accelerator.mapping.costs(accelerator.network)]
+    multipliers = max(sum(cost.multiplier_count for cost in costs), LEAST_MULTIPLIERS)
+    affordable = EFFORT // (multipliers * max(cost.cycles for cost in costs))
+    return {name: max(fewest, min(most, affordable)) for name, (most, fewest) in CHECKS.items()}
+
+
 def verify(
     accelerator: Accelerator,
     codes: torch.Tensor,
     *,
     design: Design | None = None,
     seed: int = 1,
+    processes: int | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
     """Run input codes [frames, *input shape] through golden and RTL and compare everything.
@@ -74,13 +97,16 @@ def verify(
         The generated Verilog and .hex files; by default they are generated here.
     seed : int
         Of stall patterns and random codes.
+    processes : int or None
+        Most simulators that run at once; None takes as many as there are cores.
     progress : callable
         Told what happens next.
     """
     design = generate_accelerator(accelerator) if design is None else design
     files = design.files
     network = accelerator.network
-    output = network.output.name
+    output, frames = network.output.name, check_frames(accelerator)
+    options = {"files": files, "processes": processes}
     checks: dict[str, int] = {}
     differences: list[tuple[str, Difference]] = []
 
@@ -90,41 +116,45 @@ def verify(
             differences.append((check, difference))
 
     progress("build the simulator that shows every layer")
-    tapped = Simulator(Accelerator(network, accelerator.mapping, True))
+    tapped = Simulator(
+        Accelerator(network, accelerator.mapping, True), capacity=Capacity(taps=frames["layers"])
+    )
     progress("compare every layer")
-    few = codes[:TAP_FRAMES]
-    result = tapped.run(few, files=files)
+    few = codes[: frames["layers"]]
+    result = tapped.run(few, **options)
     trace = golden.trace(network, few)
     for node in network.nodes:
         compare("layers", node.name, trace[node.name], result.taps[node.name])
     checks["layers"] = len(few)
-    other = tapped.run(few, init_seed=seed + 1, files=files)
-    compare("seeds", output, trace[output], other.outputs)
+    few = few[: frames["seeds"]]
+    other = tapped.run(few, init_seed=seed + 1, **options)
+    compare("seeds", output, trace[output][: len(few)], other.outputs)
     checks["seeds"] = len(few)
 
     progress("build the simulator for all frames")
     simulator = Simulator(accelerator, verilog=design.verilog)
     progress(f"compare {len(codes)} frames")
-    bulk = simulator.run(codes, files=files)
+    bulk = simulator.run(codes, **options)
     expected = golden.run(network, codes)
     compare("frames", output, expected, bulk.outputs)
     checks["frames"] = len(codes)
     mismatches = int((expected != bulk.outputs).sum())
 
     progress("compare under stalls, with random codes, and after a reset")
-    part, wanted = codes[:STALLED_FRAMES], expected[:STALLED_FRAMES]
-    stalled = simulator.run(part, stall=Stall(True, True, seed), files=files)
-    compare("stalled", output, wanted, stalled.outputs)
+    part = codes[: frames["stalled"]]
+    stalled = simulator.run(part, stall=Stall(True, True, seed), **options)
+    compare("stalled", output, expected[: len(part)], stalled.outputs)
     checks["stalled"] = len(part)
     span = network.input.format.codes
     generator = torch.Generator().manual_seed(seed)
-    shape = (RANDOM_FRAMES, *network.input.shape)
+    shape = (frames["random"], *network.input.shape)
     noise = torch.randint(span.low, span.high + 1, shape, generator=generator)
-    compare("random", output, golden.run(network, noise), simulator.run(noise, files=files).outputs)
-    checks["random"] = RANDOM_FRAMES
+    compare("random", output, golden.run(network, noise), simulator.run(noise, **options).outputs)
+    checks["random"] = len(noise)
+    part = codes[: frames["reset"]]
     middle = bulk.latency_cycles + round(bulk.cycles_per_frame / 2)
-    again = simulator.run(part, reset_after=middle, files=files)
-    compare("reset", output, wanted, again.outputs)
+    again = simulator.run(part, reset_after=middle, **options)
+    compare("reset", output, expected[: len(part)], again.outputs)
     checks["reset"] = len(part)
     return Verdict(
         len(codes),

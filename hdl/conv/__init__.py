@@ -1,1 +1,1 @@
-"""The sliding window, and what convolution and pooling are made of."""
+"""Convolutional stages: windows, pooling, residual addition, depthwise convolution."""

@@ -217,7 +217,7 @@ class Window(wiring.Component):
         if single:
             starts = Array(Const(n * line, range(slots * line)) for n in range(slots))
             m.submodules.rows = rows = memory.Memory(
-                shape=unsigned(word_bits), depth=slots * line, init=[]
+                shape=unsigned(word_bits), depth=max(slots * line, 2), init=[]
             )
             port, reads = rows.write_port(), [rows.read_port()]
             m.d.comb += [
@@ -230,7 +230,7 @@ class Window(wiring.Component):
             reads = []
             for n in range(slots):
                 m.submodules[f"row_{n}"] = row_memory = memory.Memory(
-                    shape=unsigned(word_bits), depth=line, init=[]
+                    shape=unsigned(word_bits), depth=max(line, 2), init=[]
                 )
                 port, read = row_memory.write_port(), row_memory.read_port()
                 m.d.comb += [

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
-from hdl.lib.numerics import code_shape, range_shape, without_scale
+from hdl.lib.numerics import code_shape, format_tag, range_shape, without_scale
 from hdl.lib.rom import Rom, address_bits
 from hdl.lib.stream import beat_stream, connect
 from hdl.pe.buffer import ActivationBuffer
@@ -123,7 +123,9 @@ class PeArray(wiring.Component):
         sums = Signal(data.ArrayLayout(data.ArrayLayout(shape, spec.rows), spec.pixels))
         formats = without_scale(layer.in_format), without_scale(layer.weight_format)
         args = *formats, shape, spec.cols
-        name = "pe_" + "_".join((_tag(args[0]), _tag(args[1]), f"{acc.bits}", f"{spec.cols}"))
+        name = "pe_" + "_".join(
+            (format_tag(args[0]), format_tag(args[1]), f"{acc.bits}", f"{spec.cols}")
+        )
         for pixel in range(spec.pixels):
             for row in range(spec.rows):
                 instance = f"pe_{row}" if spec.pixels == 1 else f"pe_{pixel}_{row}"
@@ -172,14 +174,6 @@ class PeArray(wiring.Component):
                 m.d.sync += later.eq(mark)
             mark = later
         return mark
-
-
-def _tag(format) -> str:
-    if format.kind == "codebook":
-        return "c" + "_".join(str(level).replace("-", "n") for level in format.levels)
-    if format.kind == "bipolar":
-        return "b1"
-    return f"{'s' if format.signed else 'u'}{format.bits}"
 
 
 def _names(node: Node, spec: PeArraySpec) -> tuple[str, str | None]:

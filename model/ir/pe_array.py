@@ -29,11 +29,9 @@ from model.ir.numerics import UniformFormat
 from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
+from model.ir.tree import tree_stages
 from model.ir.window_buffer import WindowBuffer
 from model.ir.window_feed import frame_cycles, vector_ends
-
-TREE_ARITY = 4
-"""Terms that one register stage of the adder tree sums: two levels of adders."""
 
 SLICE_LATENCY = 1
 """The register slice between an engine and its requantizer."""
@@ -146,24 +144,25 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         padded[: len(matrix), :-1] = matrix  # index -1 is the added column
         return padded[:, words].reshape(folds, self.rows, *words.shape).swapaxes(1, 2)
 
-    def stored(self, node: Node) -> np.ndarray:
-        """Which tiles are stored, bool [Fm, Fn]; a row fold without a weight has its first one."""
-        kept = self.arrange(node.spec, kept_weights(node)).any(axis=(2, 3))
+    def stored(self, node: Node, weights: np.ndarray | None = None) -> np.ndarray:
+        """Which tiles are stored, bool [Fm, Fn]; a row fold without a weight has its first one.
+
+        ``weights`` are those that the node keeps, where they are at hand.
+        """
+        weights = kept_weights(node) if weights is None else weights
+        kept = self.arrange(node.spec, weights).any(axis=(2, 3))
         if self.tiles is None:
             return np.ones_like(kept)
         kept[:, 0] |= ~kept.any(axis=1)
         return kept
 
-    def kept_tiles(self, node: Node) -> int:
+    def kept_tiles(self, node: Node, weights: np.ndarray | None = None) -> int:
         """Tiles that a block-sparse array of this size stores for a node."""
-        return int(replace(self, tiles=1).stored(node).sum())
+        return int(replace(self, tiles=1).stored(node, weights).sum())
 
     def tree_stages(self) -> int:
         """Register stages of the adder tree between the products and the accumulator."""
-        stages, terms = 0, self.cols
-        while terms > TREE_ARITY // 2:
-            stages, terms = stages + 1, -(-terms // TREE_ARITY)
-        return stages
+        return tree_stages(self.cols)
 
     def drain_lanes(self, layer: MatrixSpec) -> int:
         """Fewest output lanes with which draining a fold never outlasts computing one."""
@@ -330,6 +329,17 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         """Beats of a whole group behind a result memory."""
         return self.pixels * -(-layer.matrix_rows // lanes) if self.reorders(lanes) else 0
 
+    def outline(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        if not isinstance(layer, ConvSpec):
+            return self.cost(layer, ins, lanes)
+        (source,) = ins
+        cost, window = self._array_cost(layer, lanes), self.window(layer)
+        return replace(
+            cost,
+            cycles=max(cost.cycles, source.count, window.input_beats, window.output_beats),
+            buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
+        )
+
     def cost(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
         assert isinstance(layer, LinearSpec | ConvSpec)
         (source,) = ins
@@ -346,6 +356,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             input_beats=source.count,
             latency=load + self.tail(layer, lanes) + after,
         )
+
+    def needs(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> tuple[np.ndarray, ...]:
+        """The vectors of a group are computed together."""
+        return layer.needs(ins, lanes, self.pixels)
 
     def window(self, layer: ConvSpec) -> WindowBuffer:
         """The window in front of the array."""

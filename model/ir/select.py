@@ -10,7 +10,7 @@ from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec, check_span
 from model.ir.numerics import Format, IntRange
-from model.ir.repack import repack_cost
+from model.ir.repack import repack_cost, repack_needs
 from model.ir.spec import check_int
 
 
@@ -70,6 +70,12 @@ class SelectSpec(LayerSpec, kind="select"):
 
     def stored_bits(self) -> int:
         return self.in_features
+
+    def needs(
+        self, ins: tuple[Beats, ...], lanes: int, together: int = 1
+    ) -> tuple[np.ndarray, ...]:
+        (source,) = ins
+        return (repack_needs(source, Beats((self.out_features,), lanes)),)
 
     def check_stage(self, thing: str, lanes: int) -> None:
         """Any number of lanes will do."""

@@ -205,7 +205,22 @@ class WindowBuffer:
         beat that leaves (int64 [output_beats]), from cycle 0 on, if the source is always there.
         """
         pace = max(pace, self.position_beats)
-        return _passing(self, pace) if self.layer.area == 1 else _sliding(self, pace)
+        if self.layer.area == 1:
+            return _passing(self, pace)
+        return _sliding(self, pace, np.zeros(self.input_beats, np.int64), 0)
+
+    def fed(
+        self, come: np.ndarray, period: int, pace: int = 1
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The schedule of a window with a buffer whose beats come at given times.
+
+        Parameters
+        ----------
+        come : int64 array [input_beats]
+            Cycle from which each beat of the first frame is there; ``period`` later in each frame
+            after it.
+        """
+        return _sliding(self, max(pace, self.position_beats), come, period)
 
 
 @lru_cache(maxsize=4096)
@@ -239,7 +254,9 @@ def _passing(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.n
         entered = entered + times.sum()
 
 
-def _sliding(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _sliding(
+    window: WindowBuffer, pace: int, come: np.ndarray, period: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The schedule of a window with a buffer, row by row."""
     layer, groups, used = window.layer, window.groups, window.used_rows
     stride, padding, slots = layer.stride, layer.padding, window.slots
@@ -267,12 +284,18 @@ def _sliding(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.n
             top = out_row * stride - padding
             last = min(layer.kernel_rows, used - top) - 1  # last kernel row that is no padding
             while written <= frame * used + top + last:
-                earliest = freed.pop(written - slots) if written >= slots else words * 0
-                cycle = words + np.maximum.accumulate(np.maximum(earliest - words, next_write))
-                writes[written] = cycle
-                drops = window.drops(written % used)
-                entered.append(np.append(cycle, cycle[-1] + 1 + np.arange(drops)))
-                next_write, written = int(cycle[-1]) + 1 + drops, written + 1
+                of, row = divmod(written, used)
+                first, drops = row * layer.columns * groups, window.drops(row)
+                there = come[first : first + window.line + drops] + of * period
+                order = np.arange(len(there))
+                if written >= slots:
+                    there[: window.line] = np.maximum(
+                        there[: window.line], freed.pop(written - slots)
+                    )
+                cycle = order + np.maximum.accumulate(np.maximum(there - order, next_write))
+                writes[written] = cycle[: window.line]
+                entered.append(cycle)
+                next_write, written = int(cycle[-1]) + 1, written + 1
             begin = int(writes[frame * used][0]) + 1 if out_row == 0 else 0  # padding waits too
             wait = np.full(len(address), begin)
             for offset in [last] if window.banks > 1 else range(max(0, -top), last + 1):

@@ -23,6 +23,8 @@ LAYER = {
     "macros": 0,
     "weight_bits": 46080,
     "density": 1.0,
+    "utilisation": 0.9931,
+    "dense": {"cycles": 64, "weight_bits": 46080},
     "weight_reuse": 1.0,
     "activation_reuse": 5.0,
     "lanes": 1,
@@ -31,6 +33,9 @@ SELECT = LAYER | {
     "name": "select",
     "engine": None,
     "multipliers": 0,
+    "density": None,
+    "utilisation": None,
+    "dense": None,
     "weight_reuse": None,
     "activation_reuse": None,
 }
@@ -154,6 +159,21 @@ def test_a_single_frame_has_no_rate() -> None:
     text = words(shown(report))
     assert "cycles latency 243" in text
     assert "utilisation" not in text
+
+
+def test_pruned_layers_stand_beside_their_dense_selves() -> None:
+    assert "density" not in words(shown(REPORT))
+    report = changed()
+    pruned = LAYER | {"density": 0.125, "dense": {"cycles": 512, "weight_bits": 368640}}
+    report["layers"] = [SELECT, pruned]
+    text = "".join(shown(report))
+    for part in ("pruned", "density", "12.5 %", "512", "368,640"):
+        assert part in text
+
+
+def test_fill_of_the_fifos_is_shown_with_their_depths() -> None:
+    report = changed() | {"fifos": [{"layer": "sum", "input": 1, "depth": 1090, "fill": 1001}]}
+    assert "FIFO fill sum 1,001 of 1,090 beats" in words(shown(report))
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:

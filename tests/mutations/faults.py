@@ -205,6 +205,7 @@ REMOVAL = [
     ),
 ]
 
+_RTL_NUMERICS = "hdl/lib/numerics.py"
 _RTL_REQUANTIZE = "hdl/lib/requantize.py"
 _REPACK = "hdl/lib/repack.py"
 _PE = "hdl/pe/processing_element.py"
@@ -231,16 +232,16 @@ RTL = [
     ),
     Mutation(
         "RTL: the clamp loses the lowest code",
-        _RTL_REQUANTIZE,
-        "m.d.sync += code.eq(span.low)",
-        "m.d.sync += code.eq(span.low + 1)",
+        _RTL_NUMERICS,
+        "value < span.low, span.low",
+        "value < span.low, span.low + 1",
         "probe_rtl",
     ),
     Mutation(
         "RTL: the clamp spares one code above",
-        _RTL_REQUANTIZE,
-        "result > span.high",
-        "result > span.high + 1",
+        _RTL_NUMERICS,
+        "value > span.high",
+        "value > span.high + 1",
         "probe_rtl",
     ),
     Mutation(
@@ -281,7 +282,7 @@ RTL = [
     Mutation(
         "RTL: a sum of the tree is too narrow",
         _PE,
-        "product.sum_of(min(count, self.cols))",
+        "product.sum_of(count)",
         "product.sum_of(1)",
         "probe_rtl",
     ),
