@@ -8,11 +8,16 @@ changes no state, and leaves as zeros).
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.ir.errors import BadInput
 from model.ir.spec import check_int
+
+if TYPE_CHECKING:
+    from model.ir.mapping import Mapping
+    from model.ir.network import Network
 
 LENGTH_MAX = 1 << 24
 """Most steps of a sequence: more would not fit the counters of a simulation."""
@@ -58,3 +63,21 @@ def interleave(lengths: Sequence[int], slots: int) -> np.ndarray:
 def frame_marks(frames: np.ndarray) -> np.ndarray:
     """The marks of each frame of :func:`interleave`: int64 [frames], ``begin + 2 · idle``."""
     return (frames[:, 1] == 0) + 2 * (frames[:, 0] < 0)
+
+
+def slots_of(mapping: "Mapping", network: "Network") -> int:
+    """Sequences that a recurrent network's stages interleave, all of them as many.
+
+    Raises BadInput if they differ: frames of two slots would meet in one sequence.
+    """
+    engines = {stage.node: stage.engine for stage in mapping.stages}
+    names = [node.name for node in network.nodes if node.spec.recurrent]
+    found = {name: mapping.engine(engines[name]).sequences for name in names}
+    if len(set(found.values())) > 1:
+        raise BadInput(
+            "mapping: sequences",
+            ", ".join(f"{count} in {name}" for name, count in found.items()),
+            "the same number in all recurrent layers",
+            "plan again",
+        )
+    return next(iter(found.values()))

@@ -87,6 +87,11 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         check_int("cell_lanes", self.cell_lanes, 1, MAX_LANES // GATES)
         check_int("sequences", self.sequences, 1, SEQUENCES_MAX)
 
+    @property
+    def cols(self) -> int:
+        """Codes that are taken at once: those of a word of the gates."""
+        return self.gates.cols
+
     # The matrices, as their engines compute them.
 
     def unit(self, layer: LSTMSpec) -> int:
