@@ -29,7 +29,7 @@ from sim.block import FULL_SPEED, RESETS, STALLS, Block, check_values, run_block
 from tests.lstms import lstm_network, lstm_spec
 from tests.tools import require_tools
 
-pytestmark = pytest.mark.rtl
+pytestmark = [pytest.mark.rtl, pytest.mark.timeout(600)]  # one build of eight stages
 
 PATTERNS = [*STALLS[::3], *RESETS]
 """Each of the four once, and the resets."""
