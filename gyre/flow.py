@@ -24,7 +24,7 @@ from hdl import package
 from hdl.accelerator import Accelerator
 from hdl.verilog import generate_accelerator
 from model import data, golden
-from model.compress.training import device
+from model.compress.training import device, lengths_of
 from model.data import Dataset, Split
 from model.ir import network as networks
 from model.ir.errors import BadInput
@@ -249,9 +249,11 @@ class Flow:
         design, _ = package.read_package(self.verilog())
         begin = time.perf_counter()
         codes = golden.quantize(self.trained.network.input, split.real()[:frames])
+        lengths = lengths_of(split, frames)
         verdict = verify(
             accelerator,
             codes,
+            lengths=lengths,
             design=design,
             seed=self.recipe.seed,
             processes=self.processes,
@@ -262,7 +264,7 @@ class Flow:
         labels = torch.from_numpy(split.labels[:frames].copy())
 
         def right(outputs: torch.Tensor) -> float:
-            return float((golden.predict(outputs) == labels).double().mean())
+            return float((golden.predict(outputs, lengths) == labels).double().mean())
 
         accuracy = self.trained.accuracy(split) | {
             "golden": right(verdict.expected),

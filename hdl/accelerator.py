@@ -12,8 +12,10 @@ from hdl.lib.fifo import Fifo
 from hdl.lib.fork import Fork
 from hdl.lib.numerics import code_shape
 from hdl.lib.stream import beat_layout, beat_stream, connect, transfer
+from hdl.lstm.marks import mark_stream, spread
 from hdl.stage import INPUTS, make_stage, stage_files
 from model.ir.errors import BadInput
+from model.ir.interleave import slots_of
 from model.ir.mapping import FifoMapping, Mapping
 from model.ir.network import Network
 
@@ -39,6 +41,8 @@ class Accelerator(wiring.Component):
     -------
     i : In(stream of ``mapping.input_lanes`` input codes)
     o : Out(stream of output codes, as many lanes as the last stage has)
+    marks : In(stream of marks)
+        One a frame, of a recurrent network alone: the frame is a step of slot ``n mod slots``.
     step_<node> : Out(1)
         The node's engine performs a step (only nodes with an engine).
     fill_<node>_<input> : Out
@@ -71,6 +75,9 @@ class Accelerator(wiring.Component):
             "i": In(beat_stream(code_shape(network.input.format), mapping.input_lanes)),
             "o": Out(self.stream(network.output.name)),
         }
+        self.slots = slots_of(mapping, network) if network.recurrent else None
+        if network.recurrent:
+            ports["marks"] = In(mark_stream())
         for fifo in mapping.fifos:
             ports[fill_port(fifo)] = Out(range(fifo.depth + 1))
         for stage in mapping.stages:
@@ -104,7 +111,7 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform):
         m, network = Module(), self.network
-        streams = self._fork(m, network.input.name, wiring.flipped(self.i))
+        streams, marked = self._fork(m, network.input.name, wiring.flipped(self.i)), {}
         for node, args in self._stages():
             stage = make_stage(node.spec, node, *args)
             m.submodules[node.name] = stage
@@ -115,6 +122,8 @@ class Accelerator(wiring.Component):
                     source = self._wait(m, fifo, source)
                 connect(m, source, getattr(stage, name))
             streams |= self._fork(m, node.name, stage.o)
+            if node.spec.recurrent:
+                marked[node.name] = stage.marks
             if args[0] is not None:
                 m.d.comb += getattr(self, f"step_{node.name}").eq(stage.step)
             if self.taps:
@@ -123,6 +132,8 @@ class Accelerator(wiring.Component):
                     getattr(self, f"moves_{node.name}").eq(transfer(stage.o)),
                 ]
         connect(m, streams[network.output.name, 0], wiring.flipped(self.o))
+        if marked:
+            spread(m, self.marks, marked)
         return m
 
     def _fork(self, m: Module, edge: str, stream):

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,6 +17,7 @@ from hdl.verilog import Design
 TOP = "gyre_top"
 MODULE = "accelerator"
 INPUT_FILE = "input.hex"
+MARKS_FILE = "marks.hex"
 OUTPUT_FILE = "output.hex"
 SOURCE_WORDS = 1 << 20
 SINK_WORDS = 1 << 18
@@ -51,8 +52,10 @@ class Harness(wiring.Component):
     -------
     words, expected, settle : In(32)
         Beats to send, beats to wait for, cycles to wait after them.
+    marks : In(32)
+        Marks to send, one a frame; only for a recurrent network.
     stall_i, stall_o : In(1)
-        Random pauses of the source and of the sink.
+        Random pauses of the sources and of the sink.
     seed : In(16)
         Pattern of the pauses.
     done : Out(1)
@@ -73,6 +76,8 @@ class Harness(wiring.Component):
         self.engines = [s.node for s in accelerator.mapping.stages if s.engine is not None]
         self.fills = [fill_port(fifo) for fifo in accelerator.mapping.fifos]
         ports = {name: In(width) for name, width in CONTROLS.items()}
+        if accelerator.slots is not None:
+            ports["marks"] = In(32)
         ports |= {name: Out(32) for name in self.counters} | {"done": Out(1)}
         super().__init__(ports)
 
@@ -104,6 +109,18 @@ class Harness(wiring.Component):
         )
         connect(m, source.o, placed.i)
         connect(m, placed.o, sink.i)
+        if accelerator.slots is not None:
+            m.submodules.marks = marks = FrameSource(
+                unsigned(2), lanes=1, beats=1, depth=self.capacity.source, file=MARKS_FILE
+            )
+            m.d.comb += [
+                marks.words.eq(self.marks),
+                marks.stall.eq(self.stall_i),
+                marks.seed.eq(self.seed ^ 0x5A5A),
+                placed.marks.p.as_value().eq(marks.o.p.codes[0]),
+                placed.marks.valid.eq(marks.o.valid),
+                marks.o.ready.eq(placed.marks.ready),
+            ]
         dump, quiet = Signal(), Signal(32)
         m.d.comb += [
             source.words.eq(self.words),

@@ -6,15 +6,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hdl.accelerator import Accelerator
-from hdl.lib.hexfile import hex_text, read_hex
+from hdl.lib.hexfile import hex_text, read_hex, to_bits
 from model.ir.beats import Beats
 from model.ir.errors import BadInput
 from sim.beats import pack, unpack
@@ -22,6 +24,7 @@ from sim.bench import SimulationError, run_bench
 from sim.build import build, build_root
 from sim.harness import (
     INPUT_FILE,
+    MARKS_FILE,
     OUTPUT_FILE,
     TOP,
     Capacity,
@@ -30,6 +33,7 @@ from sim.harness import (
     port_names,
     tap_file,
 )
+from sim.sequences import Frames, lengths_of, parts_of, sequences_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Result:
     Parameters
     ----------
     outputs : int64 tensor [frames, *output shape]
-        Output codes.
+        Output codes; of sequences [sequences, steps, *output shape], 0 behind their ends.
     taps : dict of str to int64 tensor
         Output codes of every node for the first frames, if the accelerator has taps.
     frames : int
@@ -76,6 +80,8 @@ class Result:
         Time to generate and build the simulator, and for the runs with all that surrounds them.
     cached : bool
         Whether the simulator had been built before.
+    order : int64 array [frames, 2], or None
+        Sequence and step of each frame, -1 of an idle one; only for a recurrent network.
     """
 
     outputs: torch.Tensor
@@ -90,6 +96,7 @@ class Result:
     build_seconds: float = 0.0
     wall_seconds: float = 0.0
     cached: bool = False
+    order: np.ndarray | None = None
 
     @property
     def cycles_per_second(self) -> float:
@@ -133,6 +140,7 @@ class Simulator:
         self,
         codes: torch.Tensor,
         *,
+        lengths: Sequence[int] | torch.Tensor | None = None,
         stall: Stall = NO_STALL,
         init_seed: int = 1,
         reset_after: int | None = None,
@@ -142,9 +150,13 @@ class Simulator:
         """Run int64 input codes [frames, *input shape] and read the output codes back.
 
         The frames are split over simulator processes; nothing but the times depends on how many.
+        Of a recurrent network codes are [sequences, steps, *input shape], and what is split are the
+        sequences.
 
         Parameters
         ----------
+        lengths : sequence of int, optional
+            Steps of each sequence; by default all of them.
         stall : Stall
             Pauses at either end.
         init_seed : int
@@ -179,14 +191,26 @@ class Simulator:
                 "give frames, or a larger capacity",
             )
         files = self.design.files if files is None else files
-        count = self._shares(len(codes), cores() if processes is None else processes)
+        processes = cores() if processes is None else processes
         options = stall, init_seed, reset_after, files, beats_i, beats_o
-        begins = [len(codes) * n // count for n in range(count + 1)]
-        runs = [
-            [(first, codes[first : min(first + most, end)]) for first in range(start, end, most)]
-            for start, end in pairwise(begins)
-        ]
+        slots = self.accelerator.slots
+        if slots is None:
+            count = self._shares(len(codes), processes)
+            begins = [len(codes) * n // count for n in range(count + 1)]
+            runs = [
+                [
+                    (first, Frames(codes[first : min(first + most, end)]))
+                    for first in range(start, end, most)
+                ]
+                for start, end in pairwise(begins)
+            ]
+        else:
+            own = lengths_of(codes, lengths)
+            count = min(self._shares(int(own.sum()), processes), max(1, len(codes) // (4 * slots)))
+            runs = parts_of(codes, own, slots, count, min(most, capacity.source))
         result = _joined(_together(self._run, runs, options), self.harness)
+        if slots is not None:
+            result.outputs = sequences_of(result.outputs, result.order, *codes.shape[:2])
         result.build_seconds, result.cached = self.build_seconds, self.cached
         result.wall_seconds = time.perf_counter() - begin
         return result
@@ -199,9 +223,9 @@ class Simulator:
         cycles = frames * max(cost.cycles for _, cost in mapping.costs(network))
         return max(1, min(processes, frames // 2, cycles // SHARE_CYCLES))
 
-    def _run(self, codes, stop, stall, init_seed, reset_after, files, beats_i, beats_o) -> Result:
+    def _run(self, part, stop, stall, init_seed, reset_after, files, beats_i, beats_o) -> Result:
         network, mapping = self.accelerator.network, self.accelerator.mapping
-        frames = len(codes)
+        codes, frames = part.codes, len(part)
         controls = self.controls(frames) | {
             "stall_i": int(stall.source),
             "stall_o": int(stall.sink),
@@ -222,6 +246,8 @@ class Simulator:
         write_files(run, files)
         beats = mapping.beats(network, network.input.name)
         (run / INPUT_FILE).write_text(input_text(codes, beats, network.input.format.bits))
+        if part.marks is not None:
+            (run / MARKS_FILE).write_text(hex_text(to_bits(part.marks[:, None], 2)))
         failure = None
         try:
             run_bench(
@@ -264,13 +290,15 @@ class Simulator:
             counters=counters,
             seconds=measured["seconds"],
             cpu_seconds=measured["cpu_seconds"],
+            order=part.order,
         )
 
     def controls(self, frames: int) -> dict[str, int]:
         """Values of the harness's inputs for a run of so many frames without stalls."""
         network, mapping = self.accelerator.network, self.accelerator.mapping
         latency = sum(cost.latency for _, cost in mapping.costs(network))
-        return {
+        marks = {} if self.accelerator.slots is None else {"marks": frames}
+        return marks | {
             "words": frames * mapping.beats(network, network.input.name).count,
             "expected": frames * mapping.beats(network, network.output.name).count,
             "settle": 256 + 4 * latency,
@@ -292,23 +320,23 @@ def cores() -> int:
     return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
 
-def _together(run, shares: list[list[tuple[int, torch.Tensor]]], options) -> list[list[Result]]:
+def _together(run, shares: list[list[tuple[int, Frames]]], options) -> list[list[Result]]:
     """The results of the runs of each share, the shares at the same time.
 
-    A run is the place of its first frame and its codes. Raises the first error, which then names
+    A run is the place of its first frame and its frames. Raises the first error, which then names
     the frames if there are several runs; the other runs are stopped.
     """
     alone = len(shares) == 1
 
-    def work(share: list[tuple[int, torch.Tensor]], stop: Path | None) -> list[Result]:
+    def work(share: list[tuple[int, Frames]], stop: Path | None) -> list[Result]:
         results = []
-        for first, codes in share:
+        for first, frames in share:
             try:
-                results.append(run(codes, stop, *options))
+                results.append(run(frames, stop, *options))
             except SimulationError as error:
                 if alone and len(share) == 1:
                     raise
-                last = first + len(codes) - 1
+                last = first + len(frames) - 1
                 raise SimulationError(f"run of the frames {first} to {last}: {error}") from error
         return results
 
@@ -356,6 +384,7 @@ def _joined(shares: list[list[Result]], harness: Harness) -> Result:
         },
         seconds=max(sum(part.seconds for part in share) for share in shares),
         cpu_seconds=sum(part.cpu_seconds for part in parts),
+        order=None if parts[0].order is None else np.concatenate([part.order for part in parts]),
     )
 
 

@@ -4,9 +4,10 @@ Two simulators are built. One runs the very text of the generated Verilog. The o
 layer's output stream, and its registers begin at random values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from hdl.accelerator import Accelerator
@@ -15,6 +16,7 @@ from model import golden
 from sim.compare import Difference, first_difference
 from sim.harness import TAP_FRAMES, Capacity
 from sim.run import Result, Simulator, Stall
+from sim.sequences import lengths_of
 
 CHECKS = {
     "layers": (TAP_FRAMES, 32),
@@ -80,6 +82,7 @@ def verify(
     accelerator: Accelerator,
     codes: torch.Tensor,
     *,
+    lengths: Sequence[int] | torch.Tensor | None = None,
     design: Design | None = None,
     seed: int = 1,
     processes: int | None = None,
@@ -92,7 +95,10 @@ def verify(
     accelerator : Accelerator
         What to verify, without taps.
     codes : int64 tensor
-        Input codes of the bulk run.
+        Input codes of the bulk run; of a recurrent network [sequences, steps, *input shape].
+    lengths : sequence of int, optional
+        Steps of each sequence; by default all of them. Every step is compared, and the frames of
+        the verdict are steps.
     design : Design, optional
         The generated Verilog and .hex files; by default they are generated here.
     seed : int
@@ -115,49 +121,61 @@ def verify(
         if difference is not None:
             differences.append((check, difference))
 
+    def run(simulator: Simulator, part: _Part, **more) -> Result:
+        return simulator.run(part.codes, lengths=part.lengths, **options, **more)
+
+    whole = _Part(codes, lengths_of(codes, lengths) if network.recurrent else None)
+
     progress("build the simulator that shows every layer")
     tapped = Simulator(
         Accelerator(network, accelerator.mapping, True), capacity=Capacity(taps=frames["layers"])
     )
     progress("compare every layer")
-    few = codes[: frames["layers"]]
-    result = tapped.run(few, **options)
-    trace = golden.trace(network, few)
+    few = whole.first(frames["layers"])
+    result = run(tapped, few)
+    trace = golden.trace(network, few.codes)
     for node in network.nodes:
-        compare("layers", node.name, trace[node.name], result.taps[node.name])
-    checks["layers"] = len(few)
-    few = few[: frames["seeds"]]
-    other = tapped.run(few, init_seed=seed + 1, **options)
-    compare("seeds", output, trace[output][: len(few)], other.outputs)
-    checks["seeds"] = len(few)
+        shown = result.taps[node.name]
+        compare("layers", node.name, *few.shown(trace[node.name], shown, result.order))
+    checks["layers"] = min(few.frames, frames["layers"])
+    seeded = few.first(frames["seeds"])
+    other = run(tapped, seeded, init_seed=seed + 1)
+    wanted = trace[output][: len(seeded.codes)]
+    compare("seeds", output, seeded.kept(wanted), seeded.kept(other.outputs))
+    checks["seeds"] = seeded.frames
 
     progress("build the simulator for all frames")
     simulator = Simulator(accelerator, verilog=design.verilog)
-    progress(f"compare {len(codes)} frames")
-    bulk = simulator.run(codes, **options)
+    progress(f"compare {whole.frames} frames")
+    bulk = run(simulator, whole)
     expected = golden.run(network, codes)
-    compare("frames", output, expected, bulk.outputs)
-    checks["frames"] = len(codes)
-    mismatches = int((expected != bulk.outputs).sum())
+    compare("frames", output, whole.kept(expected), whole.kept(bulk.outputs))
+    checks["frames"] = whole.frames
+    mismatches = int((whole.kept(expected) != whole.kept(bulk.outputs)).sum())
 
     progress("compare under stalls, with random codes, and after a reset")
-    part = codes[: frames["stalled"]]
-    stalled = simulator.run(part, stall=Stall(True, True, seed), **options)
-    compare("stalled", output, expected[: len(part)], stalled.outputs)
-    checks["stalled"] = len(part)
+    part = whole.first(frames["stalled"])
+    stalled = run(simulator, part, stall=Stall(True, True, seed))
+    compare("stalled", output, part.kept(expected), part.kept(stalled.outputs))
+    checks["stalled"] = part.frames
     span = network.input.format.codes
     generator = torch.Generator().manual_seed(seed)
-    shape = (frames["random"], *network.input.shape)
-    noise = torch.randint(span.low, span.high + 1, shape, generator=generator)
-    compare("random", output, golden.run(network, noise), simulator.run(noise, **options).outputs)
-    checks["random"] = len(noise)
-    part = codes[: frames["reset"]]
+    shape = [frames["random"], *network.input.shape]
+    if network.recurrent:  # a long sequence for each slot
+        slots = accelerator.slots
+        shape[:1] = slots, -(-frames["random"] // slots)
+    codes = torch.randint(span.low, span.high + 1, shape, generator=generator)
+    noise = _Part(codes, lengths_of(codes, None) if network.recurrent else None)
+    found = run(simulator, noise).outputs
+    compare("random", output, noise.kept(golden.run(network, codes)), noise.kept(found))
+    checks["random"] = noise.frames
+    part = whole.first(frames["reset"])
     middle = bulk.latency_cycles + round(bulk.cycles_per_frame / 2)
-    again = simulator.run(part, reset_after=middle, **options)
-    compare("reset", output, expected[: len(part)], again.outputs)
-    checks["reset"] = len(part)
+    again = run(simulator, part, reset_after=middle)
+    compare("reset", output, part.kept(expected), part.kept(again.outputs))
+    checks["reset"] = part.frames
     return Verdict(
-        len(codes),
+        whole.frames,
         mismatches,
         checks,
         bulk,
@@ -165,3 +183,41 @@ def verify(
         differences,
         tapped.build_seconds + simulator.build_seconds,
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Frames to compare: int64 codes [frames, ...], or [sequences, steps, ...] with lengths."""
+
+    codes: torch.Tensor
+    lengths: np.ndarray | None
+
+    @property
+    def frames(self) -> int:
+        """Frames, or steps of all sequences."""
+        return len(self.codes) if self.lengths is None else int(self.lengths.sum())
+
+    def first(self, frames: int) -> "_Part":
+        """The first frames, or the fewest sequences that have so many steps."""
+        if self.lengths is None:
+            return _Part(self.codes[:frames], None)
+        count = int((np.cumsum(self.lengths) < frames).sum()) + 1
+        return _Part(self.codes[:count], self.lengths[:count])
+
+    def kept(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The frames of outputs that are compared: those of sequences up to their ends."""
+        outputs = outputs[: len(self.codes)]
+        if self.lengths is None:
+            return outputs
+        steps = torch.arange(outputs.shape[1])
+        return outputs[steps < torch.from_numpy(self.lengths)[:, None]]
+
+    def shown(
+        self, expected: torch.Tensor, found: torch.Tensor, order: np.ndarray | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a tap should show and what it shows, idle frames left out."""
+        if order is None:
+            return expected, found
+        order = torch.from_numpy(order[: len(found)])
+        busy = order[:, 0] >= 0
+        return expected[tuple(order[busy].T)], found[busy]

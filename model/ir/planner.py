@@ -29,6 +29,7 @@ from model.ir.errors import BadInput
 from model.ir.lane_array import LaneArraySpec
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
+from model.ir.lstm import LSTMSpec
 from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageMapping
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
@@ -71,7 +72,7 @@ def options(layer: LayerSpec, node: Node, most: float = inf) -> Iterator[Option]
     raise BadInput(
         node.name,
         f"a layer of kind {layer.kind!r}",
-        "add, average_pool, conv, linear, max_pool or select, for which there is hardware",
+        "add, average_pool, conv, linear, lstm, max_pool or select, for which there is hardware",
         "replace the layer, or leave the network to the golden model",
     )
 
@@ -246,7 +247,7 @@ def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:
 
 def _native(network: Network, node: Node, option: Option) -> tuple[Beats, ...]:
     """The inputs that suit an option: as wide as it takes them, pixel by pixel or as a vector."""
-    if isinstance(node.spec, LinearSpec):
+    if isinstance(node.spec, LinearSpec | LSTMSpec):
         return (Beats((network.length(node.inputs[0]),), option.engine.cols),)
     lanes = option.lanes
     if isinstance(option.engine, PeArraySpec):
