@@ -20,6 +20,7 @@ from hdl.accelerator import Accelerator
 from model import data, golden
 from model.data import Split
 from model.ir.arithmetic import ExactArithmetic
+from model.ir.errors import BadInput
 from model.ir.fft_arithmetic import FFTArithmetic
 from model.ir.mapping import Mapping
 from model.ir.matrix import MatrixSpec
@@ -82,16 +83,26 @@ def multiplier_bits(network: Network, mapping: Mapping) -> int:
 
 def plan_within_bits(network: Network, bits: int) -> Mapping:
     """The mapping of the largest budget, found by halving, whose multipliers have at most so many
-    bits."""
-    low = len(network.nodes) * 2  # a multiplier and a requantizer for each node
-    found, high = plan(network, Budget(low)), max(low + 1, bits // 8)
+    bits.
+
+    Raises BadInput if no mapping has so few.
+    """
+    found, low, high = None, 0, bits // 8  # multipliers have 8 bits and more, for the most part
     while high - low > 1:
         middle = (low + high) // 2
-        mapping = plan(network, Budget(middle))
+        try:
+            mapping = plan(network, Budget(middle))
+        except BadInput:  # too few for any mapping
+            low = middle
+            continue
         if multiplier_bits(network, mapping) <= bits:
             low, found = middle, mapping
         else:
             high = middle
+    if found is None:
+        raise BadInput(
+            f"multiplier bits of {network.name}", bits, "those of some mapping", "allow more"
+        )
     return found
 
 

@@ -8,6 +8,7 @@ import torch
 from gyre import against_dense
 from gyre.flow import ZOO
 from model import golden
+from model.ir.errors import BadInput
 from model.ir.network import Network
 from model.ir.planner import Budget, plan
 
@@ -37,3 +38,8 @@ def test_the_mapping_has_as_many_multipliers_as_the_bits_allow(network: Network)
     assert 3000 < bits <= 4000
     more = plan(dense, Budget(used + 8))
     assert against_dense.multiplier_bits(dense, more) > 4000
+
+
+def test_too_few_multiplier_bits_are_refused(network: Network) -> None:
+    with pytest.raises(BadInput, match="multiplier bits of osc_mnist_mlp: found 90"):
+        against_dense.plan_within_bits(against_dense.written_out(network), 90)
