@@ -64,7 +64,7 @@ def make_report(
             "multiplier_bits": cost.multiplier_bits,
             "macros": 0,
             "weight_bits": cost.weight_bits,
-            "density": cost.kept_macs / cost.macs if cost.macs else None,
+            "density": _density(engine, cost),
             "utilisation": _utilisation(engine, cost),
             "dense": _dense(network, mapping, stage, node, cost),
             "weight_reuse": None,
@@ -123,6 +123,13 @@ def make_report(
         },
         "seconds": seconds,
     }
+
+
+def _density(engine: EngineSpec | None, cost: StageCost) -> float | None:
+    """Share of the weights that are kept; None where a weight stands for several."""
+    if not cost.macs or isinstance(engine, CirculantArraySpec):
+        return None
+    return cost.kept_macs / cost.macs
 
 
 def _utilisation(engine: EngineSpec | None, cost: StageCost) -> float | None:
