@@ -1,7 +1,8 @@
 """The circulant engine at the size of C-LSTM's gate matrix: exact, how fast, how soon built.
 
 4096 × 672 weights in blocks of 8 (p = 512, q = 84) on 171 lanes, formats of 16 bits, random weights
-and activations over their whole ranges. ``python -m gyre.circulant_bench`` prints the figures.
+and activations over their whole ranges. ``python -m gyre.circulant_bench`` prints the figures, and
+``make bench`` those of them that have a goal.
 """
 
 import os

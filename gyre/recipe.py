@@ -76,6 +76,8 @@ class EvaluateSection(Options):
 class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
+    Under ``"pe_array"`` layers of exact arithmetic get PE arrays (depthwise convolutions lane
+    arrays), circulant ones of fft arithmetic circulant arrays.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
     """
 
@@ -161,10 +163,14 @@ class Recipe(Options):
     @property
     def training_hash(self) -> str:
         """SHA-256 over what decides the trained network: the arithmetic of its export does not."""
-        trained = self.format.model_copy(
+        return self.model_copy(update={"format": self.trained_format}).hash
+
+    @property
+    def trained_format(self) -> FormatOptions:
+        """``[format]`` as training sees it: with the default arithmetic."""
+        return self.format.model_copy(
             update={key: type(self.format).model_fields[key].default for key in ARITHMETIC}
         )
-        return self.model_copy(update={"format": trained}).hash
 
     def digest(self, *sections: str) -> str:
         """SHA-256 over some sections; values that equal their defaults do not count."""

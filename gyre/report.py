@@ -14,9 +14,10 @@ from rich.text import Text
 
 from gyre.compression import compression
 from hdl.accelerator import Accelerator, fill_port
+from model.ir.circulant_array import CirculantArraySpec
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
-from model.ir.mapping import Mapping, StageMapping
+from model.ir.mapping import EngineSpec, Mapping, StageMapping
 from model.ir.network import Network, Node
 from model.ir.pe_array import PeArraySpec
 from sim.verify import Verdict
@@ -52,9 +53,10 @@ def make_report(
     layers = []
     for stage, node in zip(mapping.stages, network.nodes, strict=True):
         cost = costs[node.name]
+        engine = None if stage.engine is None else mapping.engine(stage.engine)
         entry: dict[str, Any] = {
             "name": node.name,
-            "engine": None if stage.engine is None else mapping.engine(stage.engine).kind,
+            "engine": engine.kind if engine is not None else None,
             "arithmetic": node.spec.arithmetic.kind if cost.macs else None,
             "cycles": cost.cycles,
             "bound_cycles": cost.bound_cycles,
@@ -62,8 +64,8 @@ def make_report(
             "multiplier_bits": cost.multiplier_bits,
             "macros": 0,
             "weight_bits": cost.weight_bits,
-            "density": cost.kept_macs / cost.macs if cost.macs else None,
-            "utilisation": _utilisation(cost),
+            "density": _density(engine, cost),
+            "utilisation": _utilisation(engine, cost),
             "dense": _dense(network, mapping, stage, node, cost),
             "weight_reuse": None,
             "activation_reuse": None,
@@ -123,10 +125,19 @@ def make_report(
     }
 
 
-def _utilisation(cost: StageCost) -> float | None:
+def _density(engine: EngineSpec | None, cost: StageCost) -> float | None:
+    """Share of the weights that are kept; None where a weight stands for several."""
+    if not cost.macs or isinstance(engine, CirculantArraySpec):
+        return None
+    return cost.kept_macs / cost.macs
+
+
+def _utilisation(engine: EngineSpec | None, cost: StageCost) -> float | None:
     """Useful multiply-accumulates of an engine over those it could do in the stage's cycles."""
     if not cost.macs:
         return None
+    if isinstance(engine, CirculantArraySpec):  # a lane computes a block a cycle
+        return float(cost.ideal_cycles / cost.cycles)
     products, _, _ = cost.multipliers[0]  # the engine's come first
     return cost.kept_macs / (cost.cycles * products)
 

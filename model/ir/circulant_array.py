@@ -11,7 +11,7 @@ them, and a word of activations reaches no more than one set at a time.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -288,30 +288,53 @@ class CirculantArraySpec(EngineSpec, kind="circulant_array"):
         """The window in front of the array: a block of a kernel position a beat."""
         return WindowBuffer(layer, self.k, 1, "vector")
 
+    def outline(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        assert isinstance(layer, LinearSpec | ConvSpec)
+        (source,) = ins
+        cost = self._array_cost(layer, source, lanes)
+        if not isinstance(layer, ConvSpec):
+            return cost
+        window = self.window(layer)
+        return replace(
+            cost,
+            cycles=max(cost.cycles, window.input_beats, window.output_beats),
+            buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
+        )
+
     def cost(self, layer: LayerSpec, ins: tuple[Beats, ...], lanes: int) -> StageCost:
         assert isinstance(layer, LinearSpec | ConvSpec)
         (source,) = ins
-        (p, q), steps = _fft(layer).grid(layer), layer.vectors * self.steps(layer)
+        cost = self._array_cost(layer, source, lanes)
         if isinstance(layer, ConvSpec):
             window = self.window(layer)
             fed = frame_cycles(window, 1, self.steps(layer), self.steps(layer))
             entered = self._taken(layer, vector_ends(window, source))
             window_bits = window.buffer_bits(layer.in_format.bits)
         else:
-            fed, window_bits = steps, 0
+            fed, window_bits = 0, 0
             entered = self._loaded(layer, source)
+        after = SLICE_LATENCY + requantize_latency(layer)
+        return replace(
+            cost,
+            cycles=max(cost.cycles, fed),
+            latency=self._ends(layer, entered, lanes) + after,
+            buffer_bits=cost.buffer_bits + window_bits,
+        )
+
+    def _array_cost(self, layer: MatrixSpec, source: Beats, lanes: int) -> StageCost:
+        """The array and its requantizer, without what stands before them; no latency."""
+        (p, q), steps = _fft(layer).grid(layer), layer.vectors * self.steps(layer)
         requantize, beats = layer.requantize, -(-layer.matrix_rows // lanes)
         multipliers = list(self.multipliers(layer, lanes))
         if requantize.multiplies:
             multipliers.append((lanes, layer.accumulator().bits, requantize.m_bits))
         weights = layer.storage.weights(layer.matrix_rows, layer.matrix_columns)
-        after = SLICE_LATENCY + requantize_latency(layer)
         return StageCost(
-            cycles=max(steps, source.count, fed),
+            cycles=max(steps, source.count),
             ideal_cycles=Fraction(layer.vectors * p * q, self.lanes),
             input_beats=source.count,
             output_beats=layer.vectors * beats,
-            latency=self._ends(layer, entered, lanes) + after,
+            latency=0,
             macs=layer.macs(),
             kept_macs=weights * layer.vectors,
             steps=steps,
@@ -320,7 +343,7 @@ class CirculantArraySpec(EngineSpec, kind="circulant_array"):
             multipliers=tuple(multipliers),
             weight_bits=_fft(layer).chip_bits(layer),
             parameter_bits=beats * lanes * requantize.channel_bits() + requantize.layer_bits(),
-            buffer_bits=self.buffer_bits(layer, lanes) + window_bits,
+            buffer_bits=self.buffer_bits(layer, lanes),
         )
 
     def buffer_bits(self, layer: MatrixSpec, lanes: int) -> int:

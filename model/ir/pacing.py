@@ -22,6 +22,7 @@ import numpy as np
 
 from model.ir.add import AddSpec
 from model.ir.beats import Beats
+from model.ir.circulant_array import CirculantArraySpec
 from model.ir.conv import ConvSpec
 from model.ir.cost import StageCost
 from model.ir.lanewise import lane_window
@@ -147,6 +148,8 @@ class _Fed:
         engine = self.mapping.engine(self.stage.engine) if self.stage.engine else None
         if isinstance(engine, PeArraySpec):
             return engine.pixels, engine.steps(self.node.spec)
+        if isinstance(engine, CirculantArraySpec):
+            return 1, engine.steps(self.node.spec)
         return 1, 1
 
     def _pace(self) -> int:
@@ -155,6 +158,8 @@ class _Fed:
         if isinstance(engine, PeArraySpec):
             cycles = engine.group_cycles(self.node.spec, self.stage.lanes, engine.pixels)
             return cycles // engine.pixels
+        if isinstance(engine, CirculantArraySpec):
+            return engine.steps(self.node.spec)
         return 1
 
 

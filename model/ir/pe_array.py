@@ -457,9 +457,10 @@ def check_storage(node: Node) -> None:
     if not isinstance(layer.storage, DenseStorage | BlockSparseStorage):
         raise BadInput(
             node.name,
-            f"{layer.storage.describe()} weights",
+            f"{layer.storage.describe()} weights of {layer.arithmetic.kind} arithmetic",
             "dense or block-sparse weights, which are all that a PE array reads",
-            "compress the layer without such blocks, or leave it to the golden model",
+            'export the network with arithmetic = "fft", which circulant arrays compute, '
+            "or compress the layer without such blocks, or leave it to the golden model",
         )
 
 

@@ -23,9 +23,11 @@ import numpy as np
 from model.ir.add import AddSpec
 from model.ir.beats import Beats
 from model.ir.block_sparse import BlockSparseStorage
+from model.ir.circulant_array import BODIES, CirculantArraySpec
 from model.ir.conv import ConvSpec
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
+from model.ir.fft_arithmetic import FFTArithmetic
 from model.ir.lane_array import LaneArraySpec
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
@@ -79,6 +81,9 @@ def options(layer: LayerSpec, node: Node, most: float = inf) -> Iterator[Option]
 
 @options.register
 def _(layer: LinearSpec, node: Node, most: float = inf) -> Iterator[Option]:
+    if isinstance(layer.arithmetic, FFTArithmetic):
+        yield from _circulant(layer, most)
+        return
     check_storage(node)
     yield from _dense(layer, node, fold_sizes(layer.in_features), 1, most)
     yield from _sparse(layer, node, fold_sizes(layer.in_features), most)
@@ -90,6 +95,9 @@ def _(layer: ConvSpec, node: Node, most: float = inf) -> Iterator[Option]:
         for lanes in fold_sizes(layer.channels):
             if lanes <= MAX_LANES and lanes * layer.kernel_rows <= most:
                 yield Option(LaneArraySpec(lanes), lanes)
+        return
+    if isinstance(layer.arithmetic, FFTArithmetic):
+        yield from _circulant(layer, most)
         return
     check_storage(node)
     widths = fold_sizes(layer.channels)
@@ -186,6 +194,30 @@ def _sparse(layer: MatrixSpec, node: Node, widths: list[int], most: float) -> It
                         yield Option(replace(engine, pixels=pixels), lanes)
 
 
+def _circulant(layer: MatrixSpec, most: float) -> Iterator[Option]:
+    """Circulant arrays: for each number of groups and of inverse units the fewest lanes.
+
+    Complex products of 3 multipliers, for those of 4 save neither a cycle nor a bit.
+    """
+    k = layer.arithmetic.k
+    p, _ = layer.arithmetic.grid(layer)
+    lane = sum(count for count, _, _ in layer.arithmetic.lane_multipliers(layer, 3))
+    limit = min(p, MAX_LANES, most // lane)
+    widths = {1: [n for n in range(1, k + 1) if k % n == 0]}  # a beat of one block, or parts of it
+    for least in fold_sizes(p):
+        if least > limit:
+            return
+        for blocks in range(1, least + 1):
+            lanes = -(-least // blocks) * blocks
+            if lanes > limit:
+                continue
+            for width in widths.get(blocks, [blocks * k]):
+                for body in BODIES if k > 4 else BODIES[:1]:  # there is nothing to fold up to 4
+                    engine = CirculantArraySpec(k, lanes, body)
+                    if width in engine.out_lanes(layer) and engine.drains(layer, width):
+                        yield Option(engine, width)
+
+
 def plan(network: Network, budget: Budget) -> Mapping:
     """The best mapping of a network under a budget, each node on an engine of its own.
 
@@ -250,8 +282,8 @@ def _native(network: Network, node: Node, option: Option) -> tuple[Beats, ...]:
     if isinstance(node.spec, LinearSpec | LSTMSpec):
         return (Beats((network.length(node.inputs[0]),), option.engine.cols),)
     lanes = option.lanes
-    if isinstance(option.engine, PeArraySpec):
-        lanes = option.engine.window_lanes(node.spec)
+    if isinstance(option.engine, PeArraySpec | CirculantArraySpec):
+        lanes = option.engine.window(node.spec).lanes
     return tuple(Beats(network.shape(edge), lanes) for edge in node.inputs)
 
 

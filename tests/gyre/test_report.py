@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gyre.report import read_report, show, write_report
+from gyre.flow import ZOO
+from gyre.report import _density, _utilisation, read_report, show, write_report
+from model.ir.circulant_array import CirculantArraySpec
+from model.ir.network import Network
+from model.ir.planner import Budget, plan
 from tests.tools import refused
 
 LAYER = {
@@ -221,3 +225,17 @@ def test_report_that_cannot_be_read_is_refused(
     assert error.thing == str(tmp_path / "report.json")
     assert found in error.found
     assert error.remedy == f"run `gyre run` {remedy}"
+
+
+def test_a_circulant_layer_is_used_as_its_lanes_are_and_not_pruned() -> None:
+    network = Network.load(ZOO / "osc_mnist_mlp" / "network")
+    mapping = plan(network, Budget(256))
+    for node, cost in mapping.costs(network):
+        (stage,) = (stage for stage in mapping.stages if stage.node == node.name)
+        engine = mapping.engine(stage.engine)
+        if isinstance(engine, CirculantArraySpec):
+            p, q = node.spec.arithmetic.grid(node.spec)
+            assert _utilisation(engine, cost) == p * q / (engine.lanes * cost.cycles)
+            assert _density(engine, cost) is None
+        else:
+            assert _density(engine, cost) == 1.0

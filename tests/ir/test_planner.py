@@ -1,6 +1,6 @@
 import dataclasses
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from model.ir.add import AddSpec
 from model.ir.beats import Beats
 from model.ir.block_circulant import BlockCirculantStorage
+from model.ir.circulant_array import BODIES, CirculantArraySpec
+from model.ir.complex_product import FORMS
 from model.ir.conv import ConvSpec
 from model.ir.errors import BadInput
+from model.ir.fft_arithmetic import FFTArithmetic
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.network import InputSpec, Network, Node
@@ -103,6 +106,15 @@ def every_option(node: Node) -> list[tuple[int, tuple[int, int, int]]]:
         for lanes in range(1, shape[-1] + 1):
             cost = layer.stage_cost((Beats(shape, lanes),) * layer.arity, lanes)
             found.append((lanes, cost))
+    elif isinstance(layer.arithmetic, FFTArithmetic):
+        k, shape = layer.arithmetic.k, (layer.matrix_columns,)
+        if isinstance(layer, ConvSpec):
+            shape = layer.rows, layer.columns, layer.channels
+        kinds = product(range(1, layer.arithmetic.grid(layer)[0] + 1), BODIES, FORMS)
+        for engine in (CirculantArraySpec(k, *kind) for kind in kinds):
+            for lanes in engine.out_lanes(layer):
+                if engine.drains(layer, lanes):
+                    found.append((lanes, engine.cost(layer, (Beats(shape, k),), lanes)))
     else:
         linear = isinstance(layer, LinearSpec)
         banks = 1 if linear else layer.kernel_rows
@@ -210,6 +222,75 @@ def test_more_rows_than_the_folds_need_are_used_where_they_drain_evenly() -> Non
     assert figures(network, Budget(10))[0] == 10
 
 
+def circulant_network(k: int, fc: tuple[int, int], conv: tuple[int, int], per: str) -> Network:
+    """A circulant convolution (1 × 2 kernel) of so many channels, a dense and a circulant layer.
+
+    ``conv``: channels in and out; ``fc``: features in and out.
+    """
+    rule = RequantizeSpec(ACTIVATION, 4, per, 0 if per == "one" else 6, 20)
+    levels = k.bit_length() - 1
+    fft = FFTArithmetic(0, (1,) * levels, 0, 1, (1,) * levels)
+    weight = WEIGHTS[0]
+    storage = BlockCirculantStorage(k, 2), BlockCirculantStorage(k)
+    layers = [
+        ConvSpec(2, 3, *conv, 1, 2, 1, 0, 1, ACTIVATION, weight, rule, fft, storage[0]),
+        LinearSpec(4 * conv[1], fc[0], ACTIVATION, weight, rule),
+        LinearSpec(*fc, ACTIVATION, weight, rule, fft, storage[1]),
+    ]
+    nodes, edge = [], "image"
+    for n, layer in enumerate(layers):
+        tensors = {name: np.zeros(s, np.int64) for name, s in layer.tensor_shapes().items()}
+        nodes.append(Node(f"n{n}", layer, (edge,), 1.0, tensors))
+        edge = f"n{n}"
+    entry = InputSpec("image", (2, 3, conv[0]), ACTIVATION, 1.0)
+    return Network("circulant", entry, tuple(nodes))
+
+
+@st.composite
+def circulant_networks(draw: st.DrawFn) -> Network:
+    k = draw(st.sampled_from([2, 4, 8]))
+    sizes, few = st.integers(k, 3 * k), st.integers(k, 2 * k)
+    fc, conv = draw(st.tuples(sizes, sizes)), draw(st.tuples(few, few))
+    return circulant_network(k, fc, conv, draw(st.sampled_from(["one", "layer"])))
+
+
+@settings(max_examples=12, deadline=None)
+@given(circulant_networks(), st.integers(0, 10**6), st.integers(0, 10**6), st.booleans())
+def test_plan_of_a_circulant_network_is_the_best_of_all_mappings(
+    network: Network, multipliers: int, memory: int, limited: bool
+) -> None:
+    choices = every_mapping(network)
+    low, high = choices[:, 2].min(), choices[:, 2].max()
+    least, most = choices[:, 1].min(), choices[:, 1].max()
+    budget = Budget(
+        int(low + multipliers % (min(high - low, 120) + 1)),
+        int(least + memory % (most - least + 1)) if limited else None,
+    )
+    allowed = within(choices, budget)
+    if len(allowed):
+        assert figures(network, budget) == min(map(tuple, allowed.tolist()))
+    else:
+        with pytest.raises(BadInput, match="mapping: budget"):
+            plan(network, budget)
+
+
+def test_lanes_that_drain_in_parts_may_be_fewer_multipliers_than_the_fewest_lanes() -> None:
+    """Seven block rows leave one by one or all at once; eight lanes leave in pairs."""
+    network = circulant_network(8, (32, 104), (8, 8), "layer")
+    node = network["n2"]
+    found = {(o.engine.lanes, o.lanes) for o in options(node.spec, node)}
+    assert (7, 56) in found  # p = 13 in two groups
+    assert (8, 16) in found
+    assert (7, 8) not in found  # 7 beats do not leave in the q = 4 cycles of a group
+
+
+def test_circulant_layers_get_circulant_arrays_and_dense_ones_pe_arrays() -> None:
+    network = circulant_network(4, (13, 22), (5, 9), "layer")
+    mapping = plan(network, Budget(60))
+    kinds = [mapping.engine(stage.engine).kind for stage in mapping.stages]
+    assert kinds == ["circulant_array", "pe_array", "circulant_array"]
+
+
 @given(chains(), st.integers(1, 60), st.integers(0, 30))
 def test_a_larger_budget_is_never_slower(network: Network, multipliers: int, more: int) -> None:
     try:
@@ -283,7 +364,15 @@ def test_columns_divide_a_layer_of_which_neither_format_has_a_zero() -> None:
     ("name", "words"),
     [
         ("lstm", ["lstm: found a layer of kind 'lstm'", "linear, max_pool", "replace the layer"]),
-        ("conv", ["conv: found block-circulant weights", "dense or block-sparse", "golden model"]),
+        (
+            "conv",
+            [
+                "conv: found block-circulant weights of exact arithmetic",
+                "dense or block-sparse",
+                'arithmetic = "fft"',
+                "golden model",
+            ],
+        ),
     ],
 )
 def test_a_layer_without_hardware_is_refused_by_name(name: str, words: list[str]) -> None:
@@ -309,7 +398,10 @@ def test_layers_without_hardware_are_named_all_at_once() -> None:
     with pytest.raises(BadInput) as caught:
         plan(dataclasses.replace(network, nodes=nodes), Budget(10_000))
     assert caught.value.thing == "network images"
-    assert caught.value.found == "conv: block-circulant weights; fc: block-circulant weights"
+    assert caught.value.found == (
+        "conv: block-circulant weights of exact arithmetic; "
+        "fc: block-circulant weights of exact arithmetic"
+    )
 
 
 @settings(max_examples=60)

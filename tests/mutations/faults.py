@@ -393,4 +393,39 @@ RTL = [
     ),
 ]
 
-FAULTS = [*GOLDEN, *REMOVAL, *RTL]
+_FFT = "hdl/circulant/fft.py"
+_MAC = "hdl/circulant/spectral_mac.py"
+_CIRCULANT = "hdl/circulant/array.py"
+
+CIRCULANT = [
+    Mutation(
+        "RTL: a stage of the FFT shifts one too far",
+        _FFT,
+        "(total.value + rounding(right)) >> right <<",
+        "(total.value + rounding(right)) >> right + 1 <<",
+        "probe_circulant",
+    ),
+    Mutation(
+        "RTL: a twiddle factor has the other sign",
+        _FFT,
+        "self.multiply(b - a, c)",
+        "self.multiply(a - b, c)",
+        "probe_circulant",
+    ),
+    Mutation(
+        "RTL: a spectral product has a conjugate",
+        _MAC,
+        "terms.append([both, -self._product(m, s, self.plus[n])])",
+        "terms.append([both, self._product(m, s, self.plus[n])])",
+        "probe_circulant",
+    ),
+    Mutation(
+        "RTL: the sets of lanes leave in the other order",
+        _CIRCULANT,
+        "word.eq(Array(choice)[which])",
+        "word.eq(Array(choice[::-1])[which])",
+        "probe_circulant",
+    ),
+]
+
+FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT]
