@@ -371,7 +371,7 @@ def test_a_layer_without_hardware_is_refused_by_name() -> None:
         "golden model",
     ):
         assert word in str(caught.value)
-    with pytest.raises(BadInput, match="^conv: found"):
+    with pytest.raises(BadInput, match=r"^conv: found"):
         plan(network, Budget(10_000))
 
 
