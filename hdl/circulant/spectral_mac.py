@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.lib.numerics import range_shape
+from hdl.lib.numerics import range_shape, range_tag
 from model.ir.complex_product import check_form
 from model.ir.numerics import IntRange
 from model.ir.real_fft import check_size
@@ -146,8 +146,7 @@ class SpectralMac(wiring.Component):
 
 def mac_name(k: int, form: int, x_bits: int, w_bits: int, acc: IntRange) -> str:
     """Name of the module of a lane."""
-    sign = "s" if acc.signed else "u"
-    return f"spectral_mac_{k}_m{form}_x{x_bits}_w{w_bits}_{sign}{acc.bits}"
+    return f"spectral_mac_{k}_m{form}_x{x_bits}_w{w_bits}_{range_tag(acc)}"
 
 
 def _operands(k: int, form: int, x_bits: int, flow: type) -> dict[str, wiring.Member]:

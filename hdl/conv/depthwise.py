@@ -10,7 +10,14 @@ from amaranth.lib.wiring import In, Out
 from hdl.conv.reduce import LaneReduce
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
-from hdl.lib.numerics import code_shape, decode, format_tag, range_shape, without_scale
+from hdl.lib.numerics import (
+    code_shape,
+    decode,
+    format_tag,
+    range_shape,
+    range_tag,
+    without_scale,
+)
 from hdl.lib.rom import Rom, address_bits
 from hdl.lib.stream import transfer
 from hdl.lib.tree import joined, joined_but_two
@@ -141,7 +148,7 @@ class LaneArray(LaneReduce):
 
         formats = without_scale(layer.in_format), without_scale(layer.weight_format)
         args = *formats, self.acc, rows
-        name = "_".join(["depthwise", *map(format_tag, formats), f"{self.acc.bits}", f"{rows}"])
+        name = "_".join(["depthwise", *map(format_tag, formats), range_tag(self.acc), f"{rows}"])
         results = []
         for lane in range(lanes):
             unit = place(m, platform, f"lane_{lane}", name, DepthwiseLane, *args)

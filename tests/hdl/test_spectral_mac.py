@@ -163,3 +163,9 @@ def test_refuses_another_size_and_another_form() -> None:
             component(6, 3, *args)
         with pytest.raises(ValueError, match="must be from 3 to 4, not 2"):
             component(8, 2, *args)
+
+
+def test_lanes_of_other_sums_have_other_names() -> None:
+    """Layers of one accelerator may differ in the range of their sums alone."""
+    names = {mac_name(4, 3, 11, 10, IntRange(-high, high)) for high in (70_000, 100_000)}
+    assert len(names) == 2
