@@ -100,10 +100,28 @@ def test_kept_networks_are_those_of_their_recipes(folder: Path) -> None:
     assert origin.recipe == recipe.hash == zoo.recipe_of(origin).hash
     assert origin.data_name == recipe.data.name
     assert network.name == recipe.name
-    # Deep residual networks round so often that about 1 % of all predictions flip, either way: of
-    # 10,000 samples the sum of 100 such flips stays within twice its deviation, 20 samples.
-    margin = 0.002 if recipe.network.name == "resnet18" else GOLDEN_TOLERANCE
-    assert abs(origin.accuracy["golden"] - origin.accuracy["compressed"]) <= margin
+
+
+# A known miss, with its figure; strict, so that a mended network has to leave the list.
+FAR = {"resnet18_cifar10": "golden lies 0.13 % from the fake-quantized network"}
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param(
+            folder,
+            id=folder.name,
+            marks=pytest.mark.xfail(strict=True, reason=FAR[folder.name])
+            if folder.name in FAR
+            else (),
+        )
+        for folder in sorted((ROOT / "zoo").iterdir())
+    ],
+)
+def test_golden_of_a_kept_network_is_near_its_fake_quantization(folder: Path) -> None:
+    _, origin = zoo.read_entry(folder)
+    assert abs(origin.accuracy["golden"] - origin.accuracy["compressed"]) <= GOLDEN_TOLERANCE
 
 
 def test_mnist_network_is_compressed_as_promised() -> None:
