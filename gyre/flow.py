@@ -213,7 +213,7 @@ class Flow:
             )
         network = self.trained.network
         budget = Budget(mapping.multipliers, mapping.memory_bits)
-        return Accelerator(network, plan(network, budget))
+        return Accelerator(network, plan(network, budget, mapping.sequences))
 
     def verilog(self) -> Path:
         """Write the package and return its folder."""

@@ -22,6 +22,7 @@ from model import data, nets
 from model.compress import FormatOptions, MismatchOptions, TrainOptions, constraints, solver
 from model.compress.constraints import Constraint
 from model.ir.errors import BadInput
+from model.ir.lstm_array import SEQUENCES_MAX
 from model.ir.spec import check_name
 from model.options import Options, checked
 
@@ -77,13 +78,15 @@ class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
     Under ``"pe_array"`` layers of exact arithmetic get PE arrays (depthwise convolutions lane
-    arrays), circulant ones of fft arithmetic circulant arrays.
+    arrays), circulant ones of fft arithmetic circulant arrays. Recurrent layers take the steps of
+    so many ``sequences`` in turn.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
     """
 
     engine: Literal["pe_array", "none"] = "pe_array"
     multipliers: int = Field(default=256, ge=1)
     memory_bits: int | None = Field(default=None, ge=1)
+    sequences: int = Field(default=1, ge=1, le=SEQUENCES_MAX)
 
 
 class SimulateSection(Options):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -17,9 +18,14 @@ from hdl.accelerator import Accelerator, fill_port
 from model.ir.circulant_array import CirculantArraySpec
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
+from model.ir.layer import LayerSpec
+from model.ir.lstm import LSTMSpec
+from model.ir.lstm_array import LSTMArraySpec
 from model.ir.mapping import EngineSpec, Mapping, StageMapping
+from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
 from model.ir.pe_array import PeArraySpec
+from sim.run import Result
 from sim.verify import Verdict
 
 FILE = "report.json"
@@ -57,7 +63,7 @@ def make_report(
         entry: dict[str, Any] = {
             "name": node.name,
             "engine": engine.kind if engine is not None else None,
-            "arithmetic": node.spec.arithmetic.kind if cost.macs else None,
+            "arithmetic": _matrix(node.spec).arithmetic.kind if cost.macs else None,
             "cycles": cost.cycles,
             "bound_cycles": cost.bound_cycles,
             "multipliers": cost.multiplier_count,
@@ -100,6 +106,7 @@ def make_report(
             "utilisation": macs / (result.cycles_per_frame * multipliers)
             if result.frames > 1
             else None,
+            "recurrent": _recurrent(accelerator, result),
             "sim_seconds": result.seconds,
             "cycles_per_second": result.cycles_per_second,
         },
@@ -125,9 +132,41 @@ def make_report(
     }
 
 
+def _matrix(layer: LayerSpec) -> MatrixSpec:
+    """The matrix of a layer; of an LSTM that of its gates."""
+    return layer.gates if isinstance(layer, LSTMSpec) else layer
+
+
+def _recurrent(accelerator: Accelerator, result: Result) -> dict[str, int] | None:
+    """What there is to say of sequences; None for a network that is not recurrent.
+
+    ``steps`` of ``sequences`` are compared, ``idle`` further frames fill slots without a sequence.
+    ``slots`` sequences are interleaved; ``cycles_alone`` is what a step takes, by formula, where it
+    is one.
+    """
+    if result.order is None:
+        return None
+    network, mapping = accelerator.network, accelerator.mapping
+    engines = tuple(
+        replace(engine, spec=replace(engine.spec, sequences=1))
+        if isinstance(engine.spec, LSTMArraySpec)
+        else engine
+        for engine in mapping.engines
+    )
+    alone = replace(mapping, engines=engines).costs(network)
+    busy = result.order[:, 0] >= 0
+    return {
+        "steps": int(busy.sum()),
+        "sequences": len(np.unique(result.order[busy, 0])),
+        "idle": int((~busy).sum()),
+        "slots": accelerator.slots,
+        "cycles_alone": max(cost.cycles for _, cost in alone),
+    }
+
+
 def _density(engine: EngineSpec | None, cost: StageCost) -> float | None:
     """Share of the weights that are kept; None where a weight stands for several."""
-    if not cost.macs or isinstance(engine, CirculantArraySpec):
+    if not cost.macs or isinstance(engine, CirculantArraySpec | LSTMArraySpec):
         return None
     return cost.kept_macs / cost.macs
 
@@ -136,7 +175,7 @@ def _utilisation(engine: EngineSpec | None, cost: StageCost) -> float | None:
     """Useful multiply-accumulates of an engine over those it could do in the stage's cycles."""
     if not cost.macs:
         return None
-    if isinstance(engine, CirculantArraySpec):  # a lane computes a block a cycle
+    if isinstance(engine, CirculantArraySpec | LSTMArraySpec):  # a lane computes a block a cycle
         return float(cost.ideal_cycles / cost.cycles)
     products, _, _ = cost.multipliers[0]  # the engine's come first
     return cost.kept_macs / (cost.cycles * products)
@@ -253,6 +292,9 @@ def _head(report: dict[str, Any]) -> str:
     """The verdict in a line."""
     rtl = report["rtl"]
     frames = f"{rtl['frames']:,} test frames of {report['dataset']['name']}"
+    if found := rtl.get("recurrent"):
+        frames = f"{found['steps']:,} steps of {found['sequences']:,} test sequences of "
+        frames += report["dataset"]["name"]
     if rtl["equal"]:
         return f"EQUAL, bit for bit: {frames} in RTL, {rtl['mismatches']} mismatches"
     if rtl["mismatches"]:
@@ -267,8 +309,11 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         check, _, text = difference.partition(": ")
         yield check, text
     shares = ", ".join(f"{key} {100 * share:.2f} %" for key, share in accuracy.items())
-    if rtl["frames"] < report["dataset"]["test"]:
-        shares += f" (golden and rtl on {rtl['frames']:,} of {report['dataset']['test']:,} frames)"
+    samples, kind = rtl["frames"], "frames"
+    if found := rtl.get("recurrent"):
+        samples, kind = found["sequences"], "sequences"
+    if samples < report["dataset"]["test"]:
+        shares += f" (golden and rtl on {samples:,} of {report['dataset']['test']:,} {kind})"
     yield "accuracy", shares
     yield (
         "compression",
@@ -281,6 +326,12 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     else:
         bound = f"bound {rtl['bound_cycles_per_frame']:,}"
         yield "cycles", f"{rtl['cycles_per_frame']:,.2f} a frame ({bound}), {latency}"
+    if found := rtl.get("recurrent"):
+        yield (
+            "sequences",
+            f"{found['slots']} interleaved, {found['idle']:,} idle frames; one at a time "
+            f"{found['cycles_alone']:,} cycles a step by formula",
+        )
     busy = "" if rtl["utilisation"] is None else f", utilisation {rtl['utilisation']:.3f}"
     yield "multipliers", f"{report['resources']['multipliers']:,}{busy}"
     if fifos := report.get("fifos"):

@@ -16,6 +16,7 @@ has to wait in a memory.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ HIDDEN_LATENCY = 2
 """Registers of ``o ∘ tanh c``: product, rounding."""
 
 SEQUENCES_MAX = 256
+
+Parts = dict[str, StageCost]
 
 
 @dataclass(frozen=True)
@@ -228,22 +231,24 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         peephole = PEEPHOLE_LATENCY if layer.peephole_format else 0
         return peephole + ACTIVATION_LATENCY + HIDDEN_LATENCY
 
-    def parts(self, layer: LSTMSpec, lanes: int) -> dict[str, StageCost]:
+    def parts(self, layer: LSTMSpec, lanes: int) -> Parts:
         """Costs of the stages of the two matrices."""
-        parts = {
-            "gates": self.gates.cost(self.gates_layer(layer), (self.words(layer),), self.gate_lanes)
-        }
+        gates = self.gates_layer(layer), self.words(layer), self.gate_lanes
+        parts = {"gates": _part_cost(self.gates, *gates)}
         if self.project is not None:
             entry = self.hidden(layer)
-            parts["project"] = self.project.cost(self.project_layer(layer), (entry,), lanes)
+            parts["project"] = _part_cost(self.project, self.project_layer(layer), entry, lanes)
         return parts
 
     def pace(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int) -> int:
         """Cycles of the slowest part, ``T``: what enough sequences reach."""
+        return self._pace(layer, ins, lanes, self.parts(layer, lanes))
+
+    def _pace(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int, parts: Parts) -> int:
         (source,) = ins
         beats = [source.count, self.hidden(layer).count, Beats((layer.outputs,), lanes).count]
         beats.append(Beats((layer.features,), self.gates.cols).count)
-        return max(*beats, *(cost.cycles for cost in self.parts(layer, lanes).values()))
+        return max(*beats, *(cost.cycles for cost in parts.values()))
 
     def _forward_interval(self, layer: LSTMSpec) -> int:
         """Cycles in which the engine of the gates takes a word."""
@@ -262,9 +267,8 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         whole = group == self.gate_lanes and self.unit(layer) == self.cell_lanes
         return not whole and group % self.gate_lanes == 0
 
-    def _computed(self, layer: LSTMSpec, lanes: int) -> int:
+    def _computed(self, layer: LSTMSpec, parts: Parts) -> int:
         """Cycles from a step's first word of y(t-1) to its last beat of y, both counted."""
-        parts = self.parts(layer, lanes)
         gates = parts["gates"].latency - self.x_words(layer) * self._forward_interval(layer) + 1
         cycles = gates + self._gathered(layer) + self.cell_latency(layer)
         if "project" in parts:
@@ -273,11 +277,14 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
 
     def loop(self, layer: LSTMSpec, lanes: int) -> int:
         """Cycles from a step's first word of y(t-1) to the next step's, ``L``."""
+        return self._loop(layer, lanes, self._computed(layer, self.parts(layer, lanes)))
+
+    def _loop(self, layer: LSTMSpec, lanes: int, computed: int) -> int:
         before, after = self.natural(layer, lanes), Beats((layer.outputs,), self.gates.cols)
         stored = 0
         if repacks(before, after):
             stored = -(-before.lanes // after.lanes)
-        return self._computed(layer, lanes) + stored
+        return computed + stored
 
     def exact(self, layer: LSTMSpec, lanes: int) -> bool:
         """Whether the cycles and the latency of the formulas are exact, not an upper bound."""
@@ -292,7 +299,9 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         parts = self.parts(layer, lanes)
         out = Beats((layer.outputs,), lanes)
         natural = self.natural(layer, lanes)
-        latency = self._loaded(layer, source) + self._computed(layer, lanes)
+        computed = self._computed(layer, parts)
+        pace, loop = self._pace(layer, ins, lanes, parts), self._loop(layer, lanes, computed)
+        latency = self._loaded(layer, source) + computed
         if repacks(natural, out):
             latency += repack_cost(natural, out, masked=False).latency - natural.count
         peephole_bits = 0
@@ -306,7 +315,7 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
             return sum(getattr(cost, name) for cost in parts.values())
 
         return StageCost(
-            cycles=max(self.pace(layer, ins, lanes), -(-self.loop(layer, lanes) // self.sequences)),
+            cycles=max(pace, -(-loop // self.sequences)),
             ideal_cycles=max((cost.ideal_cycles for cost in parts.values()), default=Fraction(0)),
             input_beats=source.count,
             output_beats=out.count,
@@ -342,6 +351,17 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         come = np.concatenate([come, come[-1] + 1 + np.arange(count - words.count)])
         late = come + (count - np.arange(count)) * self._forward_interval(layer)
         return int(late.max()) + rescales(layer)
+
+
+@lru_cache(maxsize=4096)
+def _part_cost(engine: EngineSpec, layer: LinearSpec, source: Beats, lanes: int) -> StageCost:
+    """Cost of the stage of a matrix: a planner asks for each many times."""
+    return engine.cost(layer, (source,), lanes)
+
+
+def cell_multipliers(layer: LSTMSpec) -> int:
+    """Multipliers of a cell lane: five functions, three products, and three of the peepholes."""
+    return 8 if layer.peephole_format is None else 8 + PEEPHOLES
 
 
 def rescales(layer: LSTMSpec) -> bool:

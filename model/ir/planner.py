@@ -218,17 +218,25 @@ def _circulant(layer: MatrixSpec, most: float) -> Iterator[Option]:
                         yield Option(engine, width)
 
 
-def plan(network: Network, budget: Budget) -> Mapping:
+def plan(network: Network, budget: Budget, sequences: int = 1) -> Mapping:
     """The best mapping of a network under a budget, each node on an engine of its own.
 
-    The FIFOs of a branching graph have the depths of its schedule, and count.
+    The FIFOs of a branching graph have the depths of its schedule, and count. Recurrent layers
+    interleave so many ``sequences``.
 
-    Raises BadInput if even the smallest mapping is over the budget, and for layers without
-    hardware, all of which it names.
+    Raises BadInput if even the smallest mapping is over the budget, for layers without hardware,
+    all of which it names, and for several sequences of a network that is not recurrent.
     """
+    if sequences != 1 and not network.recurrent:
+        raise BadInput(
+            "mapping.sequences",
+            f"{sequences} for a network without a recurrent layer",
+            "1",
+            "leave it out",
+        )
     memory = budget.memory_bits
     for _ in range(8):
-        mapping = _planned(network, Budget(budget.multipliers, memory), budget)
+        mapping = _planned(network, Budget(budget.multipliers, memory), budget, sequences)
         if memory is None:
             break
         bits = sum(cost.memory_bits for _, cost in mapping.costs(network))
@@ -238,11 +246,11 @@ def plan(network: Network, budget: Budget) -> Mapping:
     return check_budget(mapping, network, budget)
 
 
-def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
-    table = _Table(network, budget.multipliers)
+def _planned(network: Network, budget: Budget, stated: Budget, sequences: int) -> Mapping:
+    table = _Table(network, budget.multipliers, sequences)
     found = table.best(inf, budget) if table.complete else None
     if found is None:
-        _refuse(_Table(network, inf).check().front(inf, None), stated)
+        _refuse(_Table(network, inf, sequences).check().front(inf, None), stated)
     low = table.fastest()
     while low < found.cycles:
         limit = (low + found.cycles) // 2
@@ -321,10 +329,17 @@ class _Choices:
     Their cycles are lower bounds until they are asked for.
     """
 
-    def __init__(self, network: Network, node: Node, most: float, cache: dict) -> None:
+    def __init__(
+        self, network: Network, node: Node, most: float, sequences: int, cache: dict
+    ) -> None:
         self.node, self.network = node, network
         self.flexible = isinstance(node.spec, SelectSpec)
         self.list: list[Option] = list(options(node.spec, node, most))
+        if node.spec.recurrent and sequences != 1:
+            self.list = [
+                replace(option, engine=replace(option.engine, sequences=sequences))
+                for option in self.list
+            ]
         self.exact = cache.setdefault((node.spec, "exact"), {})
         outlines = cache.setdefault((node.spec, "outline"), {})
         figures = []
@@ -368,13 +383,13 @@ class _Choices:
 class _Table:
     """The choices of all nodes of a network."""
 
-    def __init__(self, network: Network, most: float) -> None:
+    def __init__(self, network: Network, most: float, sequences: int) -> None:
         self.network = network
         cache: dict = {}
         problems, self.choices = [], {}
         for node in network.nodes:
             try:
-                self.choices[node.name] = _Choices(network, node, most, cache)
+                self.choices[node.name] = _Choices(network, node, most, sequences, cache)
             except BadInput as error:
                 problems.append(error)
         if len(problems) > 1:

@@ -29,6 +29,7 @@ RTL_KEYS = {
     *("frames", "mismatches", "cycles_per_frame", "latency_cycles", "bound_cycles_per_frame"),
     *("utilisation", "sim_seconds", "cycles_per_second"),
     *("equal", "checks", "differences"),  # beyond the design: what else was compared
+    "recurrent",  # beyond the design: what there is to say of sequences
 }
 LAYER_KEYS = {
     *("name", "engine", "arithmetic", "cycles", "bound_cycles", "multipliers", "multiplier_bits"),

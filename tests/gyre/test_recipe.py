@@ -55,6 +55,7 @@ def test_recipes_of_the_project_load(file: Path) -> None:
         ("float.optimizer=sgd", lambda r: r.float_.optimizer, "sgd"),
         ("simulate.frames=100", lambda r: r.simulate.frames, 100),
         ("mapping.memory_bits = 5000", lambda r: r.mapping.memory_bits, 5000),
+        ("mapping.sequences=3", lambda r: r.mapping.sequences, 3),
         ("network.options.hidden=[3, 4]", lambda r: r.network.options["hidden"], [3, 4]),
         (
             "compress.options.retrain.epochs=2",
@@ -97,6 +98,8 @@ def test_set_replaces_one_key(path: Path, text: str, read: object, value: object
         ("format.input_bits=17", "format.input_bits", "17", "correct input_bits"),
         ("mapping.engine=tpu", "mapping.engine", "'tpu'", "correct engine"),
         ("mapping.multipliers=0", "mapping.multipliers", "0", "correct multipliers"),
+        ("mapping.sequences=0", "mapping.sequences", "0", "correct sequences"),
+        ("mapping.sequences=257", "mapping.sequences", "257", "correct sequences"),
         ("simulate.frames=0", "simulate.frames", "0", "correct"),
         ("simulate.frames=some", "simulate.frames", "'some'", "correct"),
         ("network.options.dropout=1.5", "network.options.dropout", "1.5", "correct dropout"),

@@ -165,6 +165,19 @@ def test_a_single_frame_has_no_rate() -> None:
     assert "utilisation" not in text
 
 
+def test_sequences_are_counted_as_such() -> None:
+    found = {"steps": 7631, "sequences": 300, "idle": 62, "slots": 3, "cycles_alone": 388}
+    report = changed(
+        rtl={"recurrent": found, "frames": 7631}, dataset={"name": "fsdd", "test": 300}
+    )
+    text = words(shown(report))
+    assert "EQUAL, bit for bit: 7,631 steps of 300 test sequences of fsdd in RTL" in text
+    assert "3 interleaved, 62 idle frames; one at a time 388 cycles a step by formula" in text
+    assert "(golden and rtl on" not in text
+    report["rtl"]["recurrent"] = found | {"sequences": 100}
+    assert "(golden and rtl on 100 of 300 sequences)" in words(shown(report))
+
+
 def test_pruned_layers_stand_beside_their_dense_selves() -> None:
     assert "density" not in words(shown(REPORT))
     report = changed()
