@@ -245,10 +245,19 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         return self._pace(layer, ins, lanes, self.parts(layer, lanes))
 
     def _pace(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int, parts: Parts) -> int:
-        (source,) = ins
-        beats = [source.count, self.hidden(layer).count, Beats((layer.outputs,), lanes).count]
-        beats.append(Beats((layer.features,), self.gates.cols).count)
+        beats = [self.words_cycles(layer, ins), self.hidden(layer).count]
+        beats.append(Beats((layer.outputs,), lanes).count)
         return max(*beats, *(cost.cycles for cost in parts.values()))
+
+    def words_cycles(self, layer: LSTMSpec, ins: tuple[Beats, ...]) -> int:
+        """Most cycles in which a step's words enter: those of x as they come, behind them y(t-1).
+
+        x of the next step cannot come before y(t-1) is read, so a narrow source is a part of its
+        own that can be the slowest.
+        """
+        (source,) = ins
+        interval = self._forward_interval(layer)
+        return max(source.count, self.x_words(layer) * interval) + self.y_words(layer) * interval
 
     def _forward_interval(self, layer: LSTMSpec) -> int:
         """Cycles in which the engine of the gates takes a word."""
@@ -286,8 +295,11 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
             stored = -(-before.lanes // after.lanes)
         return computed + stored
 
-    def exact(self, layer: LSTMSpec, lanes: int) -> bool:
+    def exact(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int) -> bool:
         """Whether the cycles and the latency of the formulas are exact, not an upper bound."""
+        parts = self.parts(layer, lanes).values()
+        if self.words_cycles(layer, ins) > max(cost.cycles for cost in parts):
+            return False
         engines = [engine for engine in (self.gates, self.project) if engine is not None]
         pipelined = all(getattr(engine, "body", "pipelined") == "pipelined" for engine in engines)
         whole = self.project is None or self.project.cols % self.cell_lanes == 0

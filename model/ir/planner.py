@@ -631,7 +631,24 @@ def _mapping(network: Network, chosen: dict[str, Option], limit: int) -> Mapping
             engines.append(Engine(f"pe_{node.name}", option.engine))
             stages.append(StageMapping(node.name, f"pe_{node.name}", option.lanes))
     lanes = joined.get(entry) or _lanes(network, entry, limit)
+    for node in network.nodes:
+        if node.spec.recurrent and node.inputs[0] == entry:
+            lanes = _recurrent_lanes(node, chosen[node.name], lanes, limit)
     return with_paced_fifos(Mapping(lanes, tuple(engines), tuple(stages)), network)
+
+
+def _recurrent_lanes(node: Node, option: Option, lanes: int, limit: int) -> int:
+    """Fewest lanes of the input, from ``lanes`` on, with which a step takes ``limit`` cycles.
+
+    Words of the state enter behind those of the input, so it may have to come in fewer cycles.
+    """
+    shape = (node.spec.features,)
+    while lanes < option.engine.cols:
+        cost = option.engine.cost(node.spec, (Beats(shape, lanes),), option.lanes)
+        if cost.cycles <= limit:
+            break
+        lanes *= 2
+    return lanes
 
 
 def _lanes(network: Network, edge: str, limit: float) -> int:

@@ -169,7 +169,7 @@ class Bench:
             assert cost.cycles == max(pace, -(-loop // slots)), case
             assert max(rounds, default=0) <= max(pace * slots, loop), (case, rounds)
             assert trace.latency <= cost.latency, case
-            if case.engine.exact(layer, case.lanes):
+            if case.engine.exact(layer, case.ins, case.lanes):
                 assert set(rounds) <= {max(pace * slots, loop)}, (case, rounds)
                 assert trace.latency == cost.latency, case
             assert trace.i_cycles.shape[1] == cost.input_beats, case
