@@ -27,7 +27,7 @@ from model.ir.spec import check_name
 from model.options import Options, checked
 
 TRAINED = ("seed", "data", "network", "float", "compress", "format")
-ARITHMETIC = ("arithmetic", "fft")
+EXPORT = ("arithmetic", "fft", "state_steps")
 """Keys of ``[format]`` that training does not see: they only say how the network is exported."""
 
 
@@ -172,7 +172,7 @@ class Recipe(Options):
     def trained_format(self) -> FormatOptions:
         """``[format]`` as training sees it: with the default arithmetic."""
         return self.format.model_copy(
-            update={key: type(self.format).model_fields[key].default for key in ARITHMETIC}
+            update={key: type(self.format).model_fields[key].default for key in EXPORT}
         )
 
     def digest(self, *sections: str) -> str:

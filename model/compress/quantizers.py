@@ -62,6 +62,9 @@ class FormatOptions(Options):
         ``"exact"``, or ``"fft"``: what the circulant layers compute with.
     fft : FFTOptions
         Words of fft arithmetic.
+    state_steps : int
+        Steps in which no input may bring the state of an LSTM to the end of its format, or export
+        refuses it; 0: it may saturate.
     """
 
     input_bits: int = Field(default=8, ge=1, le=16)
@@ -71,6 +74,7 @@ class FormatOptions(Options):
     multiplier_bits: int = Field(default=8, ge=2, le=16)
     arithmetic: Literal["exact", "fft"] = "exact"
     fft: FFTOptions = FFTOptions()
+    state_steps: int = Field(default=0, ge=0)
 
     def levels(self) -> LevelSet:
         """The levels of weights whose layer names none."""

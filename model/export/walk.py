@@ -28,6 +28,7 @@ from model.export.values import (
 )
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
+from model.ir.lstm import LSTMSpec
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 
@@ -289,6 +290,7 @@ def export(
     multiplier_bits: int = 8,
     arithmetic: Literal["exact", "fft"] = "exact",
     fft: FFTOptions | None = None,
+    state_steps: int = 0,
     channels_first: bool = False,
     remove: bool = True,
 ) -> Network:
@@ -320,6 +322,8 @@ def export(
         ``"fft"`` makes every circulant layer one of fft arithmetic, as ``with_fft`` does.
     fft : FFTOptions, optional
         Words of fft arithmetic; the defaults otherwise.
+    state_steps : int
+        Steps in which no input may bring the state of an LSTM to the end of its format; 0: any.
     channels_first : bool
         Whether samples are [frames, channels, ...] and not channels last.
     remove : bool
@@ -342,6 +346,9 @@ def export(
     )
     title = name if name is not None else sanitise(type(module).__name__)
     network = Network(title, walk.input, tuple(walk.nodes))
+    for node in network.nodes:
+        if isinstance(node.spec, LSTMSpec):
+            node.spec.check_steps(state_steps, node.name)
     network = remove_pruned(network) if remove else settle(network)
     return with_fft(network, fft) if arithmetic == "fft" else network
 
