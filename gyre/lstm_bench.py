@@ -293,6 +293,7 @@ def show_run(case: Case, design: Planned, found: Figures) -> bool:
     """Print what the run gave; returns whether it is as predicted."""
     frames = sum(result.frames for result in found.results)
     seconds = sum(result.seconds for result in found.results)
+    spent = sum(result.cpu_seconds for result in found.results)
     published = f" (published {case.published})" if case.published else ""
     print(
         f"mismatches                  {found.mismatches} of {found.codes:,} codes, {frames} frames"
@@ -301,7 +302,8 @@ def show_run(case: Case, design: Planned, found: Figures) -> bool:
     print(f"cycles per frame            {found.cycles:.2f}{published}")
     print(f"latency                     {found.results[0].latency_cycles}")
     print(f"generated and built         {found.results[0].build_seconds:.1f} s")
-    print(f"simulated frames a second   {frames / seconds:.0f}", flush=True)
+    print(f"simulated frames a second   {frames / seconds:.0f}")
+    print(f"  of the processor's time   {frames / spent:.0f}", flush=True)
     return not found.mismatches and all(
         result.cycles_per_frame == design.cost.cycles for result in found.results
     )
