@@ -67,6 +67,21 @@ def test_more_sequences_give_the_rate_of_the_slowest_part() -> None:
     assert cycles[2] == one.pace(layer, ins, 2)
 
 
+def test_a_narrow_input_is_a_part_that_can_be_the_slowest() -> None:
+    node = node_of(8, True, cells=16, features=64, projection=16)
+    folded = CirculantArraySpec(8, 2, "folded")
+    engine = LSTMArraySpec(folded, 8, 2, CirculantArraySpec(8, 1), 9)
+    interval = folded.forward_unit(engine.gates_layer(node.spec)).interval
+    assert interval == 4  # groups of the gates
+    wide, narrow = (Beats((64,), 8),), (Beats((64,), 1),)
+    assert engine.words_cycles(node.spec, wide) == (8 + 2) * interval
+    assert engine.words_cycles(node.spec, narrow) == 64 + 2 * interval
+    assert engine.pace(node.spec, wide, 8) == 40
+    assert engine.pace(node.spec, narrow, 8) == 72
+    assert engine.exact(node.spec, wide, 8)
+    assert not engine.exact(node.spec, narrow, 8)
+
+
 @pytest.mark.parametrize(
     ("engine", "fft", "match"),
     [
