@@ -75,8 +75,10 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
                         products, and 3 of the peepholes, if there are any
     ==================  =======================================================================
 
-    The cycles are exact where ``exact`` says so, else the most that are needed. An engine reads the
-    compressed form under fft arithmetic; under exact arithmetic it reads the matrix, expanded.
+    The cycles are exact where ``exact`` says so, and else the most that are needed while the frames
+    do not meet in a folded transform: if they do, a way around takes up to ``waits`` more. An
+    engine reads the compressed form under fft arithmetic; under exact arithmetic it reads the
+    matrix, expanded.
     """
 
     gates: EngineSpec
@@ -294,6 +296,21 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         if repacks(before, after):
             stored = -(-before.lanes // after.lanes)
         return computed + stored
+
+    def waits(self, layer: LSTMSpec, lanes: int) -> int:
+        """Cycles that ``loop`` may be too short by, as frames meet in folded transforms.
+
+        A unit that takes a block every n-th cycle lets one wait n - 1 cycles for that before it.
+        """
+        parts = [(self.gates, self.gates_layer(layer), self.gate_lanes)]
+        if self.project is not None:
+            parts.append((self.project, self.project_layer(layer), lanes))
+        total = 0
+        for engine, matrix, out in parts:
+            if getattr(engine, "body", "pipelined") != "pipelined":
+                total += engine.forward_unit(matrix).interval - 1
+                total += engine.inverse_unit(matrix, out).interval - 1
+        return total
 
     def exact(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int) -> bool:
         """Whether the cycles and the latency of the formulas are exact, not an upper bound."""

@@ -167,7 +167,8 @@ class Bench:
             loop = case.engine.loop(layer, case.lanes)
             rounds = [sum(trace.gaps[k : k + slots]) for k in range(len(trace.gaps) - slots + 1)]
             assert cost.cycles == max(pace, -(-loop // slots)), case
-            assert max(rounds, default=0) <= max(pace * slots, loop), (case, rounds)
+            most = max(pace * slots, loop + case.engine.waits(layer, case.lanes))
+            assert max(rounds, default=0) <= most, (case, rounds)
             assert trace.latency <= cost.latency, case
             if case.engine.exact(layer, case.ins, case.lanes):
                 assert set(rounds) <= {max(pace * slots, loop)}, (case, rounds)

@@ -1,5 +1,7 @@
 """The LSTM engine: which mappings it takes, what they cost, and the matrices it computes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -78,8 +80,12 @@ def test_a_narrow_input_is_a_part_that_can_be_the_slowest() -> None:
     assert engine.words_cycles(node.spec, narrow) == 64 + 2 * interval
     assert engine.pace(node.spec, wide, 8) == 40
     assert engine.pace(node.spec, narrow, 8) == 72
-    assert engine.exact(node.spec, wide, 8)
-    assert not engine.exact(node.spec, narrow, 8)
+    assert not engine.exact(node.spec, wide, 8)
+    assert engine.waits(node.spec, 8) >= interval - 1
+    plain = replace(engine, gates=replace(folded, body="pipelined"))
+    assert plain.exact(node.spec, wide, 8)
+    assert plain.waits(node.spec, 8) == 0
+    assert not plain.exact(node.spec, (Beats((640,), 1),), 8)
 
 
 @pytest.mark.parametrize(
