@@ -38,6 +38,10 @@ OutOption = Annotated[
 RetrainOption = Annotated[
     bool, typer.Option("--retrain", help="train anew, although the zoo has the network")
 ]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", help="most simulators that run at once [one per core]", min=1),
+]
 
 
 class Split(enum.StrEnum):
@@ -93,6 +97,7 @@ def _flow(
     retrain: bool = False,
     keep: bool = False,
     variant: str | None = None,
+    processes: int | None = None,
 ) -> Iterator:
     from gyre.flow import Flow, ZooFlow  # torch takes seconds to import: not for --help
     from gyre.recipe import load
@@ -100,20 +105,22 @@ def _flow(
     steps = _Steps()
     try:
         if recipe.is_dir():
-            if sets or retrain or keep or variant:
+            if retrain or keep or variant:
                 raise BadInput(
                     str(recipe),
-                    "a kept network together with --set, --variant, --retrain or --keep",
+                    "a kept network together with --variant, --retrain or --keep",
                     "a recipe",
                     "name the recipe instead",
                 )
-            yield ZooFlow(recipe, out, say=steps.done, begin=steps.begin)
+            options = {"processes": processes, "say": steps.done, "begin": steps.begin}
+            yield ZooFlow(recipe, out, sets=sets or [], **options)
         else:
             source = " ".join(
                 [str(recipe), *([f"--variant {variant}"] if variant else [])]
                 + [f"--set {text}" for text in sets or []]
             )
             options = {"retrain": retrain, "say": steps.done, "begin": steps.begin}
+            options["processes"] = processes
             yield Flow(load(recipe, sets or [], variant), out, source=source, **options)
     except KeyboardInterrupt:
         steps.stop()
@@ -139,9 +146,10 @@ def run(
     out: OutOption = None,
     retrain: RetrainOption = False,
     variant: VariantOption = None,
+    processes: ProcessesOption = None,
 ) -> None:
     """All steps: network, Verilog, simulation, verdict."""
-    with _flow(recipe, sets, out, retrain, variant=variant) as flow:
+    with _flow(recipe, sets, out, retrain, variant=variant, processes=processes) as flow:
         _verdict(flow)
 
 
@@ -210,9 +218,10 @@ def simulate(
     sets: SetOption = None,
     out: OutOption = None,
     variant: VariantOption = None,
+    processes: ProcessesOption = None,
 ) -> None:
     """Simulate the test set in RTL and compare it with golden, exactly."""
-    with _flow(recipe, sets, out, variant=variant) as flow:
+    with _flow(recipe, sets, out, variant=variant, processes=processes) as flow:
         _verdict(flow)
 
 

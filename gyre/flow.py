@@ -9,7 +9,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from hdl import package
 from hdl.accelerator import Accelerator
 from hdl.verilog import generate_accelerator
 from model import data, golden
-from model.compress.training import device
+from model.compress.training import device, lengths_of
 from model.data import Dataset, Split
 from model.ir import network as networks
 from model.ir.errors import BadInput
@@ -73,6 +73,8 @@ class Flow:
         Train anew although the zoo has the network.
     source : str, optional
         The arguments that name the recipe, for the command that a result states.
+    processes : int, optional
+        Most simulators that run at once; by default as many as there are cores.
     say, begin : callable
         Told, in a line, what each step did, and what a long one is about to do.
     """
@@ -84,11 +86,13 @@ class Flow:
         *,
         retrain: bool = False,
         source: str | None = None,
+        processes: int | None = None,
         say: Say = lambda text: None,
         begin: Say = lambda text: None,
     ) -> None:
         self.recipe, self.retrain, self.say, self.begin = recipe, retrain, say, begin
         self.source = source if source is not None else f"recipes/{recipe.name}.toml"
+        self.processes = processes
         self.out = out if out is not None else build_root() / recipe.name
         self.seconds: dict[str, float] = {}
 
@@ -245,15 +249,22 @@ class Flow:
         design, _ = package.read_package(self.verilog())
         begin = time.perf_counter()
         codes = golden.quantize(self.trained.network.input, split.real()[:frames])
+        lengths = lengths_of(split, frames)
         verdict = verify(
-            accelerator, codes, design=design, seed=self.recipe.seed, progress=self.begin
+            accelerator,
+            codes,
+            lengths=lengths,
+            design=design,
+            seed=self.recipe.seed,
+            processes=self.processes,
+            progress=self.begin,
         )
         self.seconds["build"] = verdict.build_seconds
         self.seconds["simulate"] = time.perf_counter() - begin - verdict.build_seconds
         labels = torch.from_numpy(split.labels[:frames].copy())
 
         def right(outputs: torch.Tensor) -> float:
-            return float((golden.predict(outputs) == labels).double().mean())
+            return float((golden.predict(outputs, lengths) == labels).double().mean())
 
         accuracy = self.trained.accuracy(split) | {
             "golden": right(verdict.expected),
@@ -293,10 +304,12 @@ def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
 class ZooFlow(Flow):
     """The flow of a network that is kept in the zoo, with no recipe at hand."""
 
-    def __init__(self, folder: Path, out: Path | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, out: Path | None = None, *, sets: Sequence[str] = (), **options: Any
+    ) -> None:
         self.folder = folder
         self.network, self.origin = zoo.read_entry(folder)
-        super().__init__(zoo.recipe_of(self.origin), out, **options)
+        super().__init__(zoo.recipe_of(self.origin, sets), out, **options)
 
     @cached_property
     def dataset(self) -> Dataset:

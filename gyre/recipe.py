@@ -8,6 +8,7 @@ else is measured of it, and the rest is its hardware.
 replace the recipe's own, table by table; the variant's recipe is named ``<name>_<NAME>``.
 """
 
+import copy
 import hashlib
 import json
 import tomllib
@@ -75,6 +76,8 @@ class EvaluateSection(Options):
 class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
+    Under ``"pe_array"`` layers of exact arithmetic get PE arrays (depthwise convolutions lane
+    arrays), circulant ones of fft arithmetic circulant arrays.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
     """
 
@@ -160,10 +163,14 @@ class Recipe(Options):
     @property
     def training_hash(self) -> str:
         """SHA-256 over what decides the trained network: the arithmetic of its export does not."""
-        trained = self.format.model_copy(
+        return self.model_copy(update={"format": self.trained_format}).hash
+
+    @property
+    def trained_format(self) -> FormatOptions:
+        """``[format]`` as training sees it: with the default arithmetic."""
+        return self.format.model_copy(
             update={key: type(self.format).model_fields[key].default for key in ARITHMETIC}
         )
-        return self.model_copy(update={"format": trained}).hash
 
     def digest(self, *sections: str) -> str:
         """SHA-256 over some sections; values that equal their defaults do not count."""
@@ -216,9 +223,7 @@ def load(path: str | Path, sets: Sequence[str] = (), variant: str | None = None)
             )
         _merge(form, found[variant])
         form["name"] = f"{form.get('name')}_{variant}"
-    for text in sets:
-        _set(form, text)
-    recipe = checked(Recipe, form, "")
+    recipe = replaced(form, sets, "")
     check_name("name", recipe.name)
     if recipe.data.name not in data.known():
         raise BadInput(
@@ -230,6 +235,14 @@ def load(path: str | Path, sets: Sequence[str] = (), variant: str | None = None)
     recipe.compress.constraints()
     recipe.digest(*TRAINED)  # reads the options of data set, network and solver
     return recipe
+
+
+def replaced(form: dict[str, Any], sets: Sequence[str], thing: str) -> Recipe:
+    """The recipe of a form, with keys replaced by ``section.key=value``."""
+    form = copy.deepcopy(form)
+    for text in sets:
+        _set(form, text)
+    return checked(Recipe, form, thing)
 
 
 def _read(path: Path) -> dict[str, Any]:

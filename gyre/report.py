@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gyre.compression import compression
-from hdl.accelerator import Accelerator
+from hdl.accelerator import Accelerator, fill_port
+from model.ir.circulant_array import CirculantArraySpec
+from model.ir.cost import StageCost
 from model.ir.errors import BadInput
+from model.ir.mapping import EngineSpec, Mapping, StageMapping
+from model.ir.network import Network, Node
+from model.ir.pe_array import PeArraySpec
 from sim.verify import Verdict
 
 FILE = "report.json"
@@ -47,9 +53,10 @@ def make_report(
     layers = []
     for stage, node in zip(mapping.stages, network.nodes, strict=True):
         cost = costs[node.name]
+        engine = None if stage.engine is None else mapping.engine(stage.engine)
         entry: dict[str, Any] = {
             "name": node.name,
-            "engine": None if stage.engine is None else mapping.engine(stage.engine).kind,
+            "engine": engine.kind if engine is not None else None,
             "arithmetic": node.spec.arithmetic.kind if cost.macs else None,
             "cycles": cost.cycles,
             "bound_cycles": cost.bound_cycles,
@@ -57,19 +64,21 @@ def make_report(
             "multiplier_bits": cost.multiplier_bits,
             "macros": 0,
             "weight_bits": cost.weight_bits,
-            "density": 1.0 if cost.macs else None,
+            "density": _density(engine, cost),
+            "utilisation": _utilisation(engine, cost),
+            "dense": _dense(network, mapping, stage, node, cost),
             "weight_reuse": None,
             "activation_reuse": None,
             "lanes": stage.lanes,
         }
         steps = result.counters.get(f"steps_{node.name}")
         if steps:  # words counted in RTL: each step reads one weight and one activation word
-            done = cost.macs * result.frames
+            done = cost.kept_macs * result.frames
             entry["weight_reuse"] = done / (steps * cost.weight_words // cost.steps)
             entry["activation_reuse"] = done / (steps * cost.activation_words // cost.steps)
         layers.append(entry)
     multipliers = sum(cost.multiplier_count for cost in costs.values())
-    macs = sum(cost.macs for cost in costs.values())
+    macs = sum(cost.kept_macs for cost in costs.values())
     return {
         "recipe": name,
         "dataset": dataset,
@@ -95,6 +104,15 @@ def make_report(
             "cycles_per_second": result.cycles_per_second,
         },
         "layers": layers,
+        "fifos": [
+            {
+                "layer": fifo.node,
+                "input": fifo.input,
+                "depth": fifo.depth,
+                "fill": result.counters[fill_port(fifo)],
+            }
+            for fifo in mapping.fifos
+        ],
         "resources": {
             "multipliers": multipliers,
             "multiplier_bits": sum(cost.multiplier_bits for cost in costs.values()),
@@ -105,6 +123,37 @@ def make_report(
         },
         "seconds": seconds,
     }
+
+
+def _density(engine: EngineSpec | None, cost: StageCost) -> float | None:
+    """Share of the weights that are kept; None where a weight stands for several."""
+    if not cost.macs or isinstance(engine, CirculantArraySpec):
+        return None
+    return cost.kept_macs / cost.macs
+
+
+def _utilisation(engine: EngineSpec | None, cost: StageCost) -> float | None:
+    """Useful multiply-accumulates of an engine over those it could do in the stage's cycles."""
+    if not cost.macs:
+        return None
+    if isinstance(engine, CirculantArraySpec):  # a lane computes a block a cycle
+        return float(cost.ideal_cycles / cost.cycles)
+    products, _, _ = cost.multipliers[0]  # the engine's come first
+    return cost.kept_macs / (cost.cycles * products)
+
+
+def _dense(
+    network: Network, mapping: Mapping, stage: StageMapping, node: Node, cost: StageCost
+) -> dict[str, int] | None:
+    """Cycles and bits of a layer on the same array if none of its tiles were left out."""
+    if not cost.macs:
+        return None
+    engine = mapping.engine(stage.engine)
+    if isinstance(engine, PeArraySpec) and engine.tiles is not None:
+        tiles = engine.row_folds(node.spec) * engine.col_folds(node.spec)
+        whole = replace(engine, tiles=tiles)
+        cost = whole.cost(node.spec, mapping.inputs(network, node), stage.lanes)
+    return {"cycles": cost.cycles, "weight_bits": cost.weight_bits}
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> Path:
@@ -142,22 +191,9 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Print a report as tables, the verdict last, where the eye rests in a terminal."""
-    table = Table(title="layers", title_justify="left", header_style="bold")
-    for name in ("layer", "engine", "cycles", "bound", "multipliers", "weight bits", "reuse w / a"):
-        side = "left" if name in ("layer", "engine") else "right"
-        table.add_column(name, justify=side, overflow="fold")
-    for layer in report["layers"]:
-        reuse = layer["weight_reuse"], layer["activation_reuse"]
-        table.add_row(
-            layer["name"],
-            layer["engine"] or "-",
-            f"{layer['cycles']:,}",
-            f"{layer['bound_cycles']:,}",
-            f"{layer['multipliers']:,}",
-            f"{layer['weight_bits']:,}",
-            "" if reuse[0] is None else f"{reuse[0]:.2f} / {reuse[1]:.2f}",
-        )
-    console.print(table, soft_wrap=False)
+    console.print(_layers(report), soft_wrap=False)
+    if any((layer["density"] or 1) < 1 for layer in report["layers"]):
+        console.print(_pruned(report), soft_wrap=False)
     style = "green" if report["rtl"]["equal"] else "red"
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", overflow="fold")
@@ -166,6 +202,51 @@ def show(report: dict[str, Any], console: Console) -> None:
         grid.add_row(Text(name), Text(text))
     body = Group(Text(_head(report), style=f"bold {style}"), "", grid)
     console.print(Panel(body, title="VERDICT", border_style=style), soft_wrap=False)
+
+
+def _table(title: str, *columns: str, texts: int) -> Table:
+    """A table without rows, of which the first columns hold texts and the others numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for n, name in enumerate(columns):
+        table.add_column(name, justify="left" if n < texts else "right", overflow="fold")
+    return table
+
+
+def _layers(report: dict[str, Any]) -> Table:
+    columns = "layer", "engine", "cycles", "bound", "mult.", "used", "weight bits"
+    table = _table("layers", *columns, "reuse w / a", texts=2)
+    for layer in report["layers"]:
+        reuse, used = (layer["weight_reuse"], layer["activation_reuse"]), layer["utilisation"]
+        table.add_row(
+            layer["name"],
+            layer["engine"] or "-",
+            f"{layer['cycles']:,}",
+            f"{layer['bound_cycles']:,}",
+            f"{layer['multipliers']:,}",
+            "" if used is None else f"{100 * used:.0f} %",
+            f"{layer['weight_bits']:,}",
+            "" if reuse[0] is None else f"{reuse[0]:.2f} / {reuse[1]:.2f}",
+        )
+    return table
+
+
+def _pruned(report: dict[str, Any]) -> Table:
+    """What leaving out blocks saves on the same arrays."""
+    columns = "layer", "density", "cycles", "dense", "weight bits", "dense"
+    table = _table(
+        "pruned, beside the same layers on the same arrays with every block", *columns, texts=1
+    )
+    for layer in report["layers"]:
+        if layer["density"] is not None:
+            table.add_row(
+                layer["name"],
+                f"{100 * layer['density']:.1f} %",
+                f"{layer['cycles']:,}",
+                f"{layer['dense']['cycles']:,}",
+                f"{layer['weight_bits']:,}",
+                f"{layer['dense']['weight_bits']:,}",
+            )
+    return table
 
 
 def _head(report: dict[str, Any]) -> str:
@@ -202,6 +283,9 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "cycles", f"{rtl['cycles_per_frame']:,.2f} a frame ({bound}), {latency}"
     busy = "" if rtl["utilisation"] is None else f", utilisation {rtl['utilisation']:.3f}"
     yield "multipliers", f"{report['resources']['multipliers']:,}{busy}"
+    if fifos := report.get("fifos"):
+        filled = (f"{f['layer']} {f['fill']:,} of {f['depth']:,}" for f in fifos)
+        yield "FIFO fill", f"{', '.join(filled)} beats"
     yield "simulation", f"{rtl['cycles_per_second']:,.0f} cycles/s, {rtl['sim_seconds']:.2f} s"
     done = [CHECKS[name].format(n) for name, n in rtl["checks"].items() if name in CHECKS]
     yield ("also equal" if rtl["equal"] else "checked"), "; ".join(done)

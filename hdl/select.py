@@ -16,10 +16,8 @@ def _(layer: SelectSpec, node: Node, engine: None, ins: tuple[Beats, ...], lanes
     (source,) = ins
     return Repack(
         code_shape(layer.format),
-        in_length=layer.in_features,
-        length=layer.out_features,
-        in_lanes=source.lanes,
-        lanes=lanes,
+        source,
+        Beats((layer.out_features,), lanes),
         mask=f"{node.name}_mask.hex",
     )
 

@@ -9,12 +9,15 @@ from model.ir.layer import LayerSpec
 from model.ir.mapping import EngineSpec
 from model.ir.network import Node
 
+INPUTS = {1: ("i",), 2: ("x", "y")}
+"""Names of the input streams of a stage, by their number."""
+
 
 @singledispatch
 def make_stage(
     layer: LayerSpec, node: Node, engine: EngineSpec | None, ins: tuple[Beats, ...], lanes: int
 ) -> wiring.Component:
-    """The component of a node: ``i`` and ``o`` (streams of codes), ``step`` if it has an engine."""
+    """The component of a node: streams of codes ``o`` and its ``INPUTS``, ``step`` of an engine."""
     raise TypeError(f"A stage in hdl is needed for {layer.kind!r}")
 
 

@@ -69,7 +69,7 @@ class Block:
         Contents of its .hex files, by names that no other block uses.
     taps : mapping
         Inner streams to look at: the component shows the beats of ``name`` at ``tap_<name>`` and
-        their moves at ``moves_<name>``; the number is the codes per frame.
+        their moves at ``moves_<name>``; the value is the shape of a frame, or its codes.
     shape, out_shape : tuple of int, optional
         Shapes of the frames that enter and leave; by default they are vectors.
     """
@@ -79,13 +79,18 @@ class Block:
     codes: np.ndarray
     out_length: int
     files: Mapping[str, str] = field(default_factory=dict)
-    taps: Mapping[str, int] = field(default_factory=dict)
+    taps: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     out_shape: tuple[int, ...] | None = None
 
     def port(self, side: str) -> tuple[int, int, bool]:
         """Lanes of a stream, and bits and sign of its codes."""
         return _port(getattr(self.component, side).payload)
+
+    def tap_beats(self, name: str) -> Beats:
+        """How frames travel on an inner stream."""
+        shape = self.taps[name]
+        return Beats((shape,) if isinstance(shape, int) else shape, self.tap(name)[0])
 
     def tap(self, name: str) -> tuple[int, int, bool]:
         """The same of an inner stream."""
@@ -142,9 +147,16 @@ class Trace:
 
 
 def run_blocks(
-    blocks: Sequence[Block], patterns: Sequence[Pattern] = (*STALLS, *RESETS)
+    blocks: Sequence[Block],
+    patterns: Sequence[Pattern] = (*STALLS, *RESETS),
+    *,
+    patience: int = PATIENCE,
+    settle: int = SETTLE,
 ) -> dict[tuple[str, Pattern], Trace]:
     """Build one simulator with all the blocks and run it under every pattern.
+
+    Slow blocks need more ``patience``, and those of which inner streams are looked at more time to
+    ``settle``: what the last output does not need comes after it.
 
     Raises
     ------
@@ -167,8 +179,8 @@ def run_blocks(
             }
             for block in blocks
         ],
-        "patience": PATIENCE,
-        "settle": SETTLE,
+        "patience": patience,
+        "settle": settle,
         "result": "result.json",
     }
     (run / "job.json").write_text(json.dumps(job))
@@ -221,7 +233,7 @@ def _trace(block: Block, pattern: Pattern, part: dict) -> Trace:
                 words,
                 block.tap(name),
                 frames,
-                Beats((block.taps[name],), block.tap(name)[0]),
+                block.tap_beats(name),
                 f"{name} of {thing}",
             )
             for name, words in part["taps"].items()

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.accelerator import Accelerator
+from hdl.accelerator import Accelerator, fill_port
 from hdl.lib.frames import Capture, FrameSink, FrameSource
 from hdl.lib.numerics import code_shape
 from hdl.lib.stream import connect, transfer
@@ -17,6 +17,7 @@ from hdl.verilog import Design
 TOP = "gyre_top"
 MODULE = "accelerator"
 INPUT_FILE = "input.hex"
+MARKS_FILE = "marks.hex"
 OUTPUT_FILE = "output.hex"
 SOURCE_WORDS = 1 << 20
 SINK_WORDS = 1 << 18
@@ -33,10 +34,11 @@ def tap_file(node: str) -> str:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Beats that the harness memories hold: what one run can take."""
+    """What the harness memories hold: beats of a run, and frames that its taps show."""
 
     source: int = SOURCE_WORDS
     sink: int = SINK_WORDS
+    taps: int = TAP_FRAMES
 
 
 class Harness(wiring.Component):
@@ -50,8 +52,10 @@ class Harness(wiring.Component):
     -------
     words, expected, settle : In(32)
         Beats to send, beats to wait for, cycles to wait after them.
+    marks : In(32)
+        Marks to send, one a frame; only for a recurrent network.
     stall_i, stall_o : In(1)
-        Random pauses of the source and of the sink.
+        Random pauses of the sources and of the sink.
     seed : In(16)
         Pattern of the pauses.
     done : Out(1)
@@ -63,19 +67,24 @@ class Harness(wiring.Component):
         Cycles from reset to ``done``.
     steps_<node> : Out(32)
         Steps that the node's engine has performed.
+    fill_<node>_<input> : Out(32)
+        The most beats that were ever in the FIFO before an input of the node.
     """
 
     def __init__(self, accelerator: Accelerator, capacity: Capacity = Capacity()) -> None:
         self.accelerator, self.capacity = accelerator, capacity
         self.engines = [s.node for s in accelerator.mapping.stages if s.engine is not None]
+        self.fills = [fill_port(fifo) for fifo in accelerator.mapping.fifos]
         ports = {name: In(width) for name, width in CONTROLS.items()}
+        if accelerator.slots is not None:
+            ports["marks"] = In(32)
         ports |= {name: Out(32) for name in self.counters} | {"done": Out(1)}
         super().__init__(ports)
 
     @property
     def counters(self) -> tuple[str, ...]:
         """Names of the counter ports."""
-        return (*COUNTERS, *(f"steps_{node}" for node in self.engines))
+        return (*COUNTERS, *(f"steps_{node}" for node in self.engines), *self.fills)
 
     def elaborate(self, platform):
         m = Module()
@@ -100,6 +109,18 @@ class Harness(wiring.Component):
         )
         connect(m, source.o, placed.i)
         connect(m, placed.o, sink.i)
+        if accelerator.slots is not None:
+            m.submodules.marks = marks = FrameSource(
+                unsigned(2), lanes=1, beats=1, depth=self.capacity.source, file=MARKS_FILE
+            )
+            m.d.comb += [
+                marks.words.eq(self.marks),
+                marks.stall.eq(self.stall_i),
+                marks.seed.eq(self.seed ^ 0x5A5A),
+                placed.marks.p.as_value().eq(marks.o.p.codes[0]),
+                placed.marks.valid.eq(marks.o.valid),
+                marks.o.ready.eq(placed.marks.ready),
+            ]
         dump, quiet = Signal(), Signal(32)
         m.d.comb += [
             source.words.eq(self.words),
@@ -131,10 +152,14 @@ class Harness(wiring.Component):
             count = getattr(self, f"steps_{node}")
             with m.If(getattr(placed, f"step_{node}")):
                 m.d.sync += count.eq(count + 1)
+        for name in self.fills:
+            most, fill = getattr(self, name), getattr(placed, name)
+            with m.If(fill > most):
+                m.d.sync += most.eq(fill)
         if accelerator.taps:
             for stage in mapping.stages:
                 beat = getattr(placed, f"tap_{stage.node}").as_value()
-                depth = TAP_FRAMES * mapping.beats(network, stage.node).count
+                depth = self.capacity.taps * mapping.beats(network, stage.node).count
                 m.submodules[f"tap_{stage.node}"] = tap = Capture(
                     len(beat), depth, tap_file(stage.node)
                 )

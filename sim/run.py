@@ -1,17 +1,22 @@
 """Frames through generated hardware: build, run, read back."""
 
 import json
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hdl.accelerator import Accelerator
-from hdl.lib.hexfile import hex_text, read_hex
+from hdl.lib.hexfile import hex_text, read_hex, to_bits
 from model.ir.beats import Beats
 from model.ir.errors import BadInput
 from sim.beats import pack, unpack
@@ -19,8 +24,8 @@ from sim.bench import SimulationError, run_bench
 from sim.build import build, build_root
 from sim.harness import (
     INPUT_FILE,
+    MARKS_FILE,
     OUTPUT_FILE,
-    TAP_FRAMES,
     TOP,
     Capacity,
     Harness,
@@ -28,6 +33,7 @@ from sim.harness import (
     port_names,
     tap_file,
 )
+from sim.sequences import Frames, lengths_of, parts_of, sequences_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class Stall:
 CAPACITY = Capacity()
 NO_STALL = Stall()
 
+SHARE_CYCLES = 200_000
+"""Cycles that are worth a simulator of their own, which takes a second to start."""
+
 
 @dataclass
 class Result:
@@ -50,7 +59,7 @@ class Result:
     Parameters
     ----------
     outputs : int64 tensor [frames, *output shape]
-        Output codes.
+        Output codes; of sequences [sequences, steps, *output shape], 0 behind their ends.
     taps : dict of str to int64 tensor
         Output codes of every node for the first frames, if the accelerator has taps.
     frames : int
@@ -58,17 +67,21 @@ class Result:
     cycles : int
         Cycles simulated.
     cycles_per_frame : float
-        Cycles from the end of the first output frame to that of the last, over frames - 1.
+        Cycles from the end of the first output frame to that of the last, over frames - 1; within
+        the runs, if there were several.
     latency_cycles : int
         Cycles from the first input beat to the end of the first output frame.
     counters : dict
-        Counters of the harness, summed over the runs.
+        Counters of the harness, summed over the runs; of the fill of a FIFO the largest.
     seconds, cpu_seconds : float
-        Time that the simulator took for the cycles, by the clock and of its processor.
+        Time that the simulators took for the cycles: by the clock, of the one that took longest,
+        and of all their processors.
     build_seconds, wall_seconds : float
         Time to generate and build the simulator, and for the runs with all that surrounds them.
     cached : bool
         Whether the simulator had been built before.
+    order : int64 array [frames, 2], or None
+        Sequence and step of each frame, -1 of an idle one; only for a recurrent network.
     """
 
     outputs: torch.Tensor
@@ -83,6 +96,7 @@ class Result:
     build_seconds: float = 0.0
     wall_seconds: float = 0.0
     cached: bool = False
+    order: np.ndarray | None = None
 
     @property
     def cycles_per_second(self) -> float:
@@ -126,15 +140,23 @@ class Simulator:
         self,
         codes: torch.Tensor,
         *,
+        lengths: Sequence[int] | torch.Tensor | None = None,
         stall: Stall = NO_STALL,
         init_seed: int = 1,
         reset_after: int | None = None,
         files: MappingType[str, str] | None = None,
+        processes: int | None = None,
     ) -> Result:
         """Run int64 input codes [frames, *input shape] and read the output codes back.
 
+        The frames are split over simulator processes; nothing but the times depends on how many.
+        Of a recurrent network codes are [sequences, steps, *input shape], and what is split are the
+        sequences.
+
         Parameters
         ----------
+        lengths : sequence of int, optional
+            Steps of each sequence; by default all of them.
         stall : Stall
             Pauses at either end.
         init_seed : int
@@ -143,12 +165,15 @@ class Simulator:
             Reset again after so many cycles, with a frame half done; all frames then run anew.
         files : mapping or None
             Contents of the .hex files to use; None takes those of the accelerator's network.
+        processes : int or None
+            Most simulators that run at once; None takes as many as this process has cores. Short
+            runs take fewer.
 
         Raises
         ------
         SimulationError
             If an output frame is missing, a surplus beat appears, an input beat is left over, or
-            the frame marks are wrong.
+            the frame marks are wrong. It names the frames of the run; the other runs are stopped.
         """
         begin = time.perf_counter()
         network, mapping = self.accelerator.network, self.accelerator.mapping
@@ -166,32 +191,41 @@ class Simulator:
                 "give frames, or a larger capacity",
             )
         files = self.design.files if files is None else files
-        parts = [
-            self._run(part, stall, init_seed, reset_after, files, beats_i, beats_o)
-            for part in codes.split(most)
-        ]
-        result = parts[0]
-        if len(parts) > 1:
-            gaps = [max(part.frames - 1, 0) for part in parts]
-            spent = sum(p.cycles_per_frame * gap for p, gap in zip(parts, gaps, strict=True))
-            result = Result(
-                outputs=torch.cat([part.outputs for part in parts]),
-                taps=parts[0].taps,
-                frames=len(codes),
-                cycles=sum(part.cycles for part in parts),
-                cycles_per_frame=spent / max(sum(gaps), 1),
-                latency_cycles=parts[0].latency_cycles,
-                counters={k: sum(p.counters[k] for p in parts) for k in parts[0].counters},
-                seconds=sum(part.seconds for part in parts),
-                cpu_seconds=sum(part.cpu_seconds for part in parts),
-            )
+        processes = cores() if processes is None else processes
+        options = stall, init_seed, reset_after, files, beats_i, beats_o
+        slots = self.accelerator.slots
+        if slots is None:
+            count = self._shares(len(codes), processes)
+            begins = [len(codes) * n // count for n in range(count + 1)]
+            runs = [
+                [
+                    (first, Frames(codes[first : min(first + most, end)]))
+                    for first in range(start, end, most)
+                ]
+                for start, end in pairwise(begins)
+            ]
+        else:
+            own = lengths_of(codes, lengths)
+            count = min(self._shares(int(own.sum()), processes), max(1, len(codes) // (4 * slots)))
+            runs = parts_of(codes, own, slots, count, min(most, capacity.source))
+        result = _joined(_together(self._run, runs, options), self.harness)
+        if slots is not None:
+            result.outputs = sequences_of(result.outputs, result.order, *codes.shape[:2])
         result.build_seconds, result.cached = self.build_seconds, self.cached
         result.wall_seconds = time.perf_counter() - begin
         return result
 
-    def _run(self, codes, stall, init_seed, reset_after, files, beats_i, beats_o) -> Result:
+    def _shares(self, frames: int, processes: int) -> int:
+        """Simulators that share so many frames: each has enough to do."""
+        if processes < 1:
+            raise BadInput("simulation: processes", processes, "at least 1", "give more")
         network, mapping = self.accelerator.network, self.accelerator.mapping
-        frames = len(codes)
+        cycles = frames * max(cost.cycles for _, cost in mapping.costs(network))
+        return max(1, min(processes, frames // 2, cycles // SHARE_CYCLES))
+
+    def _run(self, part, stop, stall, init_seed, reset_after, files, beats_i, beats_o) -> Result:
+        network, mapping = self.accelerator.network, self.accelerator.mapping
+        codes, frames = part.codes, len(part)
         controls = self.controls(frames) | {
             "stall_i": int(stall.source),
             "stall_o": int(stall.sink),
@@ -204,6 +238,7 @@ class Simulator:
             "counters": list(self.harness.counters),
             "max_cycles": 10_000 + 2 * controls["settle"] + 8 * (frames + 2) * (cycles + latency),
             "reset_after": reset_after,
+            "stop": None if stop is None else str(stop),
             "result": "result.json",
         }
         run = new_run_folder()
@@ -211,6 +246,8 @@ class Simulator:
         write_files(run, files)
         beats = mapping.beats(network, network.input.name)
         (run / INPUT_FILE).write_text(input_text(codes, beats, network.input.format.bits))
+        if part.marks is not None:
+            (run / MARKS_FILE).write_text(hex_text(to_bits(part.marks[:, None], 2)))
         failure = None
         try:
             run_bench(
@@ -239,7 +276,7 @@ class Simulator:
         taps = {}
         if self.accelerator.taps:
             for node in network.nodes:
-                shown = min(frames, TAP_FRAMES)
+                shown = min(frames, self.harness.capacity.taps)
                 taps[node.name] = self._read(run / tap_file(node.name), node.name, shown)
         shutil.rmtree(run)
         spent = counters["last_out"] - counters["first_out"]
@@ -253,13 +290,15 @@ class Simulator:
             counters=counters,
             seconds=measured["seconds"],
             cpu_seconds=measured["cpu_seconds"],
+            order=part.order,
         )
 
     def controls(self, frames: int) -> dict[str, int]:
         """Values of the harness's inputs for a run of so many frames without stalls."""
         network, mapping = self.accelerator.network, self.accelerator.mapping
         latency = sum(cost.latency for _, cost in mapping.costs(network))
-        return {
+        marks = {} if self.accelerator.slots is None else {"marks": frames}
+        return marks | {
             "words": frames * mapping.beats(network, network.input.name).count,
             "expected": frames * mapping.beats(network, network.output.name).count,
             "settle": 256 + 4 * latency,
@@ -273,6 +312,80 @@ class Simulator:
         matrix = read_hex(path.read_text(), width)[: frames * beats.count]
         codes = unpack(matrix, frames, beats, format.bits, format.signed, edge)
         return torch.from_numpy(codes.reshape(frames, *network.shape(edge)))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1
+
+
+def _together(run, shares: list[list[tuple[int, Frames]]], options) -> list[list[Result]]:
+    """The results of the runs of each share, the shares at the same time.
+
+    A run is the place of its first frame and its frames. Raises the first error, which then names
+    the frames if there are several runs; the other runs are stopped.
+    """
+    alone = len(shares) == 1
+
+    def work(share: list[tuple[int, Frames]], stop: Path | None) -> list[Result]:
+        results = []
+        for first, frames in share:
+            try:
+                results.append(run(frames, stop, *options))
+            except SimulationError as error:
+                if alone and len(share) == 1:
+                    raise
+                last = first + len(frames) - 1
+                raise SimulationError(f"run of the frames {first} to {last}: {error}") from error
+        return results
+
+    if alone:
+        return [work(shares[0], None)]
+    folder = new_run_folder()
+    stop = folder / "stop"
+    with ThreadPoolExecutor(len(shares)) as pool:
+        futures: list[Future[list[Result]]] = [pool.submit(work, share, stop) for share in shares]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [future for future in futures if future in done and future.exception()]
+        finally:
+            stop.touch()
+    shutil.rmtree(folder)
+    if failed:
+        raise failed[0].exception()
+    return [future.result() for future in futures]
+
+
+def _joined(shares: list[list[Result]], harness: Harness) -> Result:
+    """One result for the runs of all shares, in the order of their frames."""
+    taps = harness.capacity.taps
+    parts = [part for share in shares for part in share]
+    if len(parts) == 1:
+        return parts[0]
+    shown = 1
+    while shown < len(parts) and parts[shown - 1].frames <= taps:
+        shown += 1  # a run that shows all of its frames: the next one continues them
+    gaps = [max(part.frames - 1, 0) for part in parts]
+    spent = sum(part.cycles_per_frame * gap for part, gap in zip(parts, gaps, strict=True))
+    return Result(
+        outputs=torch.cat([part.outputs for part in parts]),
+        taps={
+            name: torch.cat([part.taps[name] for part in parts[:shown]])[:taps]
+            for name in parts[0].taps
+        },
+        frames=sum(part.frames for part in parts),
+        cycles=sum(part.cycles for part in parts),
+        cycles_per_frame=spent / max(sum(gaps), 1),
+        latency_cycles=parts[0].latency_cycles,
+        counters={
+            name: (max if name in harness.fills else sum)(part.counters[name] for part in parts)
+            for name in parts[0].counters
+        },
+        seconds=max(sum(part.seconds for part in share) for share in shares),
+        cpu_seconds=sum(part.cpu_seconds for part in parts),
+        order=None if parts[0].order is None else np.concatenate([part.order for part in parts]),
+    )
 
 
 def new_run_folder() -> Path:

@@ -2,7 +2,8 @@
 
 The job is a JSON file named by ``GYRE_JOB``: ``controls`` (values of the harness's inputs),
 ``counters`` (outputs to read), ``max_cycles`` (a watchdog), ``reset_after`` (cycles after which the
-design is reset once more in the middle of its work, or null) and ``result`` (the file to write).
+design is reset once more in the middle of its work, or null), ``stop`` (a file whose appearance
+ends the run, or null) and ``result`` (the file to write).
 """
 
 import json
@@ -39,6 +40,7 @@ async def run_frames(dut):
     begin, cpu_begin = time.perf_counter(), time.process_time()
     # A look now and then: waiting for an edge would cost the simulator a check at every event.
     while not (done := int(dut.done.value)) and int(dut.cycle.value) < job["max_cycles"]:
+        assert job["stop"] is None or not Path(job["stop"]).exists(), "stopped from outside"
         await Timer(POLL_CYCLES * PERIOD_NS, "ns")
     hung = not done
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin

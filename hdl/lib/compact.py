@@ -21,14 +21,14 @@ class Compact(wiring.Component):
     each, with a register after every three.
 
     Latency: ``compact_latency(lanes)`` cycles of ``en``. One beat a cycle of ``en``.
-    Memory: ``ceil(length / lanes)`` words of ``lanes`` bits.
+    Memory: ``beats`` words of ``lanes`` bits.
 
     Parameters
     ----------
     shape : Shape
         Shape of a code.
-    length, lanes : int
-        Codes per frame that enter, and per beat.
+    beats, lanes : int
+        Beats per frame that enter, and codes per beat.
     mask : str
         .hex file with a word of ``lanes`` bits per beat, bit n set if lane n stays.
 
@@ -47,8 +47,8 @@ class Compact(wiring.Component):
         There is a beat.
     """
 
-    def __init__(self, shape: Shape, *, length: int, lanes: int, mask: str) -> None:
-        self.shape, self.length, self.lanes, self.mask = Shape.cast(shape), length, lanes, mask
+    def __init__(self, shape: Shape, *, beats: int, lanes: int, mask: str) -> None:
+        self.shape, self.beats, self.lanes, self.mask = Shape.cast(shape), beats, lanes, mask
         super().__init__(
             {
                 "en": In(1),
@@ -63,9 +63,8 @@ class Compact(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         bits, lanes = self.shape.width, self.lanes
-        beats = -(-self.length // lanes)
-        m.submodules.mask = mask = Rom(lanes, beats, self.mask)
-        index = Signal(address_bits(beats))
+        m.submodules.mask = mask = Rom(lanes, self.beats, self.mask)
+        index = Signal(address_bits(self.beats))
         moves = self.i.valid & self.en
         m.d.comb += [self.i.ready.eq(self.en), mask.addr.eq(index), mask.en.eq(moves)]
         with m.If(moves):

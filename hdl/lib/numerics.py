@@ -29,6 +29,29 @@ def code_shape(format: Format) -> Shape:
     return signed(format.bits) if format.signed else unsigned(format.bits)
 
 
+def clamped(value: Value, format: Format) -> Value:
+    """The code of a format that is nearest to a value."""
+    span = format.codes
+    below = Mux(value > span.high, span.high, value)
+    if span.low <= 0 and not value.shape().signed:
+        return below  # a comparison that never holds is one that Verilator warns of
+    return Mux(value < span.low, span.low, below)
+
+
+def format_tag(format: Format) -> str:
+    """A format as part of a module's name: equal for formats whose gates are equal."""
+    if isinstance(format, CodebookFormat):
+        return "c" + "_".join(str(level).replace("-", "n") for level in format.levels)
+    if isinstance(format, BipolarFormat):
+        return "b1"
+    return f"{'s' if format.signed else 'u'}{format.bits}"
+
+
+def range_tag(span: IntRange) -> str:
+    """A range as part of a module's name."""
+    return f"{span.low:x}_{span.high:x}".replace("-", "n")
+
+
 def decode(format: Format, code: Value) -> Value:
     """The value of a code, in the shape ``range_shape(format.values)`` or narrower."""
     if isinstance(format, BipolarFormat):

@@ -1,4 +1,4 @@
-"""Change of the number of lanes of a stream, with or without dropping codes."""
+"""Change of the lanes that the codes of a stream travel on, with or without dropping codes."""
 
 import math
 
@@ -8,74 +8,79 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.lib.compact import Compact
 from hdl.lib.stream import beat_stream, connect, transfer
+from model.ir.beats import Beats
+from model.ir.repack import check_repack
 
 
 class Repack(wiring.Component):
-    """Repack frames from ``in_lanes`` to ``lanes`` codes a beat, dropping codes by a mask.
+    """Lay the codes of each frame onto other lanes, dropping some of them by a mask.
 
-    The codes that stay keep their order; each frame begins in lane 0 of a new beat, and its last
-    beat is filled up with code 0. A beat enters and a beat leaves in every cycle that allows it, so
-    frames follow each other without a gap: the rate is that of the busier side. Only where the
-    codes that stay cluster can the buffer run empty or full: at worst the two sides take turns.
+    The codes that stay keep their order and the frame begins in lane 0 of a new beat; lanes without
+    a code hold code 0. What lies between the pixels of an image follows from the two layouts:
+
+    - the same pixels on either side: each begins a new beat, padding is dropped and made anew;
+    - an image to a vector: padding is dropped (flatten);
+    - to new pixels, or with a mask: only where the lanes divide the channels that leave.
+
+    A beat enters and a beat leaves in every cycle that allows it, so frames follow each other
+    without a gap: the rate is that of the busier side. Only where the codes that a mask keeps
+    cluster can the buffer run empty or full: at worst the two sides take turns.
 
     ::
 
         i -> [compaction, with a mask] -> [buffer] -> o
 
     Latency: a beat is in the buffer, and can leave, ``repack_latency`` cycles after it arrived. The
-    buffer holds what one input beat adds at most, twice, and less than one output beat.
+    buffer holds what one input beat adds at most, twice, and less than one output beat; one output
+    beat more where pixels end in the middle of a beat that leaves.
 
     Parameters
     ----------
     shape : Shape
         Shape of a code.
-    in_length : int
-        Codes per frame that enter.
-    length : int
-        Codes per frame that leave.
-    in_lanes, lanes : int
-        Codes per beat on either side.
+    i, o : Beats
+        How frames enter and leave.
     mask : str or None
-        .hex file with a word of ``in_lanes`` bits per input beat, bit n set if lane n stays;
-        None keeps everything.
+        .hex file with a word of ``i.lanes`` bits per input beat, bit n set if lane n stays; None
+        keeps everything.
 
     Members
     -------
     i : In(beat stream)
     o : Out(beat stream)
+
+    Raises
+    ------
+    ValueError
+        If the frames cannot be laid out so: see ``check_repack``.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        *,
-        in_length: int,
-        length: int,
-        in_lanes: int,
-        lanes: int,
-        mask: str | None = None,
-    ) -> None:
-        if mask is None and in_length != length:
-            raise ValueError(f"length must be {in_length} without a mask, not {length}")
+    def __init__(self, shape: Shape, i: Beats, o: Beats, mask: str | None = None) -> None:
+        check_repack(i, o, mask is not None)
         self.shape, self.mask = Shape.cast(shape), mask
-        self.in_length, self.length, self.in_lanes, self.lanes = in_length, length, in_lanes, lanes
+        self.before, self.after = i, o
         super().__init__(
-            {"i": In(beat_stream(shape, in_lanes)), "o": Out(beat_stream(shape, lanes))}
+            {"i": In(beat_stream(shape, i.lanes)), "o": Out(beat_stream(shape, o.lanes))}
         )
 
     def elaborate(self, platform):
         m = Module()
-        bits, in_lanes, lanes = self.shape.width, self.in_lanes, self.lanes
-        in_beats, beats = -(-self.in_length // in_lanes), -(-self.length // lanes)
-        tail = self.in_length - (in_beats - 1) * in_lanes
-        padding = beats * lanes - self.length
+        before, after = self.before, self.after
+        bits, in_lanes, lanes, beats = self.shape.width, before.lanes, after.lanes, after.count
+        pixels = self.mask is None and before.groups == after.groups
+        # Codes in the last beat of a run of the input, and lanes to fill up after a run or a frame.
+        tail = before.length // before.groups - (before.per_group - 1) * in_lanes
+        padding = beats * lanes - after.length
+        if pixels:
+            padding //= after.groups
+        joins = self.mask is None and not pixels and tail < in_lanes  # runs end within a beat
 
         # The fill level counts units: without a mask only multiples of the unit occur.
-        unit = math.gcd(in_lanes, lanes) if self.mask is None else 1
+        unit = 1 if self.mask else math.gcd(in_lanes, lanes, tail if joins else 0)
         # The most that one beat adds; a frame's last beat is filled up to whole output beats. The
         # buffer takes that much on top of what can be in it while the output never pauses.
         most = in_lanes + padding if self.mask else max(in_lanes, tail + padding)
-        capacity = lanes - unit + 2 * most
+        capacity = lanes - unit + 2 * most + (lanes if joins else 0)
 
         buffer = Signal(capacity * bits)  # reset: lanes above the fill level must be 0
         fill = Signal(range(capacity // unit + 1))
@@ -87,19 +92,33 @@ class Repack(wiring.Component):
         count = Signal(range((in_lanes + lanes) // unit))
         enter = Signal()
         if self.mask is None:
-            last = self.i.p.last
+            last = Signal()  # the last beat of a run
             m.d.comb += [
                 self.i.ready.eq(room),
                 enter.eq(transfer(self.i)),
                 codes.eq(self.i.p.codes.as_value()),
-                count.eq(Mux(last, (tail + padding) // unit, in_lanes // unit)),
+                count.eq(in_lanes // unit),
             ]
-            if tail < in_lanes:
-                with m.If(last):
+            if before.groups == 1:
+                m.d.comb += last.eq(self.i.p.last)
+            elif before.per_group == 1:
+                m.d.comb += last.eq(1)
+            else:
+                beat = Signal(range(before.per_group))
+                m.d.comb += last.eq(beat == before.per_group - 1)
+                with m.If(enter):
+                    m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+            with m.If(last):
+                m.d.comb += count.eq(
+                    (tail + padding) // unit
+                    if pixels
+                    else Mux(self.i.p.last, (tail + padding) // unit, tail // unit)
+                )
+                if tail < in_lanes:
                     m.d.comb += codes[tail * bits :].eq(0)
         else:
             m.submodules.compact = compact = Compact(
-                self.shape, length=self.in_length, lanes=in_lanes, mask=self.mask
+                self.shape, beats=before.count, lanes=in_lanes, mask=self.mask
             )
             connect(m, wiring.flipped(self.i), compact.i)
             m.d.comb += [

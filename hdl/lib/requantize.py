@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.lib.hexfile import hex_text, to_bits
-from hdl.lib.numerics import code_shape, range_shape, without_scale
+from hdl.lib.numerics import clamped, code_shape, format_tag, range_shape, range_tag, without_scale
 from hdl.lib.rom import Rom, address_bits
 from hdl.lib.stream import beat_stream, transfer
 from hdl.target import place
@@ -59,15 +59,9 @@ class RequantizeLane(wiring.Component):
         m.d.comb += total.eq(product + bias + spec.rounding)
         result = Signal(range_shape(spec.total(self.acc_range)))
         m.d.comb += result.eq(total >> spec.shift)
-        span = spec.out_format.codes
         code = Signal.like(self.o, reset_less=True)
         with m.If(self.en):
-            with m.If(result < span.low):
-                m.d.sync += code.eq(span.low)
-            with m.Elif(result > span.high):
-                m.d.sync += code.eq(span.high)
-            with m.Else():
-                m.d.sync += code.eq(result)
+            m.d.sync += code.eq(clamped(result, spec.out_format))
         m.d.comb += self.o.eq(code)
         return m
 
@@ -169,12 +163,11 @@ class Requantize(wiring.Component):
 
 
 def _tag(spec: RequantizeSpec, acc: IntRange) -> str:
-    out = spec.out_format
     sign = "s" if acc.signed else "u"
     return (
-        f"{sign}{acc.bits}_{acc.low:x}_{acc.high:x}_m{spec.m_bits}_b{spec.b_bits}_r{spec.shift}"
-        f"_{'s' if out.signed else 'u'}{out.bits}"
-    ).replace("-", "n")
+        f"{sign}{acc.bits}_{range_tag(acc)}_m{spec.m_bits}_b{spec.b_bits}_r{spec.shift}"
+        f"_{format_tag(spec.out_format)}"
+    )
 
 
 def requantize_files(spec: RequantizeSpec, node: Node, lanes: int) -> dict[str, str]:

@@ -1,59 +1,78 @@
-"""The dense PE array as an engine: activations in, accumulators out."""
+"""The PE array as an engine: activations in, accumulators out."""
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal, unsigned
-from amaranth.lib import data, memory, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
-from hdl.lib.numerics import code_shape, range_shape, without_scale
+from hdl.lib.numerics import code_shape, format_tag, range_shape, without_scale
 from hdl.lib.rom import Rom, address_bits
-from hdl.lib.stream import beat_stream, transfer
+from hdl.lib.stream import beat_stream, connect
+from hdl.pe.buffer import ActivationBuffer
+from hdl.pe.collect import Drain, Reorder
 from hdl.pe.processing_element import ProcessingElement
+from hdl.pe.sequencer import DenseSequencer, TileSequencer
 from hdl.target import place
-from model.ir.linear import LinearSpec
+from model.ir.matrix import MatrixSpec
 from model.ir.network import Node
-from model.ir.pe_array import PeArraySpec
+from model.ir.pe_array import PeArraySpec, weight_codes
 
 
 class PeArray(wiring.Component):
-    """Matrix-vector product of one layer, folded over ``rows × cols`` multipliers.
+    """Matrix-vector products of one layer, folded over ``rows × cols × pixels`` multipliers.
 
     ::
 
-        i -> [activation buffer, 2 vectors] --x--> [operands] -> rows × PE -> [holding] -> o
-             [weight memory] --------------w--------^
+        i -> [activation buffer] --x--> [operands] -> rows × pixels × PE -> [drain] -> o
+                  ^ index                  ^
+             [sequencer] -> [weight memory] w
 
-    A vector is computed while the next one loads. The row folds follow each other, and the vectors
-    too, without an idle step: ``Fm · Fn`` cycles a vector (see PeArraySpec). If the sums of
-    a fold cannot leave, the whole array waits.
+    A group of vectors is computed while the next one loads. The row folds follow each other, and
+    the groups and frames too, without an idle step. If the sums of a fold cannot leave, the whole
+    array waits. With several pixels, or tiles whose folds differ in length, a result memory stands
+    before the drain.
 
-    Latency: from the last beat of a vector to the first sums, ``Fn + tree stages + 5`` cycles.
+    Cycles, latency, memory and multipliers of the array: PeArraySpec.
 
     Parameters
     ----------
     spec : PeArraySpec
-    layer : LinearSpec
+    layer : MatrixSpec
     lanes : int
-        Sums per output beat; divides ``rows``.
+        Sums per output beat: a divisor of ``rows``, or with a result memory a multiple.
     weight_file : str
-        .hex file of ``Fm · Fn`` words: fold by fold, step by step, row by row, column by column.
+        .hex file of the tiles in the order of use, each row by row, column by column.
+    index_file : str or None
+        .hex file of the index memory, for a block-sparse array.
 
     Members
     -------
     i : In(stream of ``cols`` activation codes)
+        The frame's vectors, ``words`` beats each; padding is code 0.
     o : Out(stream of ``lanes`` accumulators)
+        The vectors in order; each begins with a new beat.
     step : Out(1)
-        The array performs a step in this cycle (it reads one weight and one activation word).
+        The array performs a step in this cycle (it reads one weight word, and one activation word
+        of each pixel).
     """
 
     def __init__(
-        self, spec: PeArraySpec, layer: LinearSpec, *, lanes: int, weight_file: str
+        self,
+        spec: PeArraySpec,
+        layer: MatrixSpec,
+        *,
+        lanes: int,
+        weight_file: str,
+        index_file: str | None = None,
     ) -> None:
-        if spec.rows % lanes:
+        if not spec.drains(lanes):
             raise ValueError(f"lanes must divide {spec.rows} rows, not {lanes}")
-        self.spec, self.layer, self.lanes, self.weight_file = spec, layer, lanes, weight_file
+        if (spec.tiles is None) != (index_file is None):
+            raise ValueError("an index file is needed for tiles, and for nothing else")
+        self.spec, self.layer, self.lanes = spec, layer, lanes
+        self.weight_file, self.index_file = weight_file, index_file
         super().__init__(
             {
                 "i": In(beat_stream(code_shape(layer.in_format), spec.cols)),
@@ -64,116 +83,88 @@ class PeArray(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        spec, layer, lanes = self.spec, self.layer, self.lanes
-        folds, steps = spec.row_folds(layer), spec.col_folds(layer)
+        spec, layer = self.spec, self.layer
+        folds, words, steps = spec.row_folds(layer), spec.col_folds(layer), spec.steps(layer)
         acc = layer.accumulator()
         x_bits, w_bits = layer.in_format.bits, layer.weight_format.bits
-        en = Signal()
+        en, issue = Signal(), Signal()
 
-        # Activation buffer: two vectors of `steps` words. `full[n]` says that vector n is loaded.
-        m.submodules.buffer = buffer = memory.Memory(
-            shape=unsigned(spec.cols * x_bits), depth=2 * steps, init=[]
+        m.submodules.buffer = buffer = ActivationBuffer(
+            code_shape(layer.in_format), cols=spec.cols, words=words, pixels=spec.pixels
         )
-        write, read = buffer.write_port(), buffer.read_port()
-        full = Signal(2)
-        load_half, load_index = Signal(), Signal(address_bits(steps))
-        m.d.comb += [
-            self.i.ready.eq(~full.bit_select(load_half, 1)),
-            write.en.eq(transfer(self.i)),
-            write.addr.eq(Mux(load_half, load_index + steps, load_index)),
-            write.data.eq(self.i.p.codes.as_value()),
-        ]
-        loaded = Signal()
-        m.d.comb += loaded.eq(transfer(self.i) & (load_index == steps - 1))
-        with m.If(transfer(self.i)):
-            m.d.sync += load_index.eq(load_index + 1)
-        with m.If(loaded):
-            m.d.sync += [load_index.eq(0), load_half.eq(~load_half)]
-
-        # Sequencer: one step a cycle while a vector is there.
-        half, index = Signal(), Signal(address_bits(steps))
-        fold, word = Signal(address_bits(folds)), Signal(address_bits(folds * steps))
-        issue, used = Signal(), Signal()
+        m.submodules.sequencer = sequencer = (
+            DenseSequencer(folds, words)
+            if self.index_file is None
+            else TileSequencer(words, steps, self.index_file)
+        )
         m.submodules.weights = weights = Rom(
-            spec.rows * spec.cols * w_bits, folds * steps, self.weight_file
+            spec.rows * spec.cols * w_bits, steps, self.weight_file
         )
+        connect(m, wiring.flipped(self.i), buffer.i)
         m.d.comb += [
-            issue.eq(en & full.bit_select(half, 1)),
-            used.eq(issue & (index == steps - 1) & (fold == folds - 1)),
+            issue.eq(en & buffer.full),
             self.step.eq(issue),
-            read.en.eq(en),
-            read.addr.eq(Mux(half, index + steps, index)),
-            weights.en.eq(en),
-            weights.addr.eq(word),
+            sequencer.go.eq(issue),
+            buffer.used.eq(sequencer.used),
+            buffer.en.eq(issue),
+            buffer.addr.eq(sequencer.index),
+            weights.en.eq(issue),
+            weights.addr.eq(sequencer.word),
         ]
-        with m.If(issue):
-            m.d.sync += [index.eq(index + 1), word.eq(word + 1)]
-            with m.If(index == steps - 1):
-                m.d.sync += [index.eq(0), fold.eq(fold + 1)]
-        with m.If(used):
-            m.d.sync += [fold.eq(0), word.eq(0), half.eq(~half)]
-        for side in range(2):
-            with m.If(loaded & (load_half == side)):
-                m.d.sync += full[side].eq(1)
-            with m.Elif(used & (half == side)):
-                m.d.sync += full[side].eq(0)
 
         # Operand registers, then the processing elements; the marks of a step travel beside it.
-        x = Signal(spec.cols * x_bits, reset_less=True)
+        x = Signal(data.ArrayLayout(spec.cols * x_bits, spec.pixels), reset_less=True)
         w = Signal(data.ArrayLayout(spec.cols * w_bits, spec.rows), reset_less=True)
         with m.If(en):
-            m.d.sync += [x.eq(read.data), w.as_value().eq(weights.data)]
-        first = self._delay(m, en, issue & (index == 0), 3 + spec.tree_stages(), "first")
-        done = self._delay(m, en, issue & (index == steps - 1), 4 + spec.tree_stages(), "done")
-        sums = Signal(data.ArrayLayout(range_shape(acc), spec.rows))
+            m.d.sync += [x.eq(buffer.x), w.as_value().eq(weights.data)]
+        first = self._delay(m, en, issue & sequencer.first, 3 + spec.tree_stages(), "first")
+        done = self._delay(m, en, issue & sequencer.last, 4 + spec.tree_stages(), "done")
+        shape = range_shape(acc)
+        sums = Signal(data.ArrayLayout(data.ArrayLayout(shape, spec.rows), spec.pixels))
         formats = without_scale(layer.in_format), without_scale(layer.weight_format)
-        args = *formats, range_shape(acc), spec.cols
-        name = "pe_" + "_".join((_tag(args[0]), _tag(args[1]), f"{acc.bits}", f"{spec.cols}"))
-        for row in range(spec.rows):
-            pe = place(m, platform, f"pe_{row}", name, ProcessingElement, *args)
-            m.d.comb += [
-                pe.en.eq(en),
-                pe.first.eq(first),
-                pe.x.as_value().eq(x),
-                pe.w.as_value().eq(w[row]),
-                sums[row].eq(pe.o),
-            ]
+        args = *formats, shape, spec.cols
+        name = "pe_" + "_".join(
+            (format_tag(args[0]), format_tag(args[1]), f"{acc.bits}", f"{spec.cols}")
+        )
+        for pixel in range(spec.pixels):
+            for row in range(spec.rows):
+                instance = f"pe_{row}" if spec.pixels == 1 else f"pe_{pixel}_{row}"
+                pe = place(m, platform, instance, name, ProcessingElement, *args)
+                m.d.comb += [
+                    pe.en.eq(en),
+                    pe.first.eq(first),
+                    pe.x.as_value().eq(x[pixel]),
+                    pe.w.as_value().eq(w[row]),
+                    sums[pixel][row].eq(pe.o),
+                ]
 
-        # Holding register: takes the sums of a fold and lets them leave `lanes` at a time.
-        drains, beats = spec.rows // lanes, -(-layer.out_features // lanes)
-        last_drains = beats - (folds - 1) * drains
-        holding = Signal(spec.rows * acc.bits, reset_less=True)
-        left = Signal(range(drains + 1))
-        beat, free = Signal(address_bits(beats)), Signal()
-        leave, end = transfer(self.o), Signal()
-        m.d.comb += [
-            self.o.valid.eq(left != 0),
-            self.o.p.codes.as_value().eq(holding[: lanes * acc.bits]),
-            self.o.p.first.eq(beat == 0),
-            self.o.p.last.eq(beat == beats - 1),
-            end.eq(leave & (beat == beats - 1)),
-            free.eq((left == 0) | ((left == 1) & self.o.ready)),
-            en.eq(~done | free),
-        ]
-        with m.If(leave):
-            m.d.sync += [
-                left.eq(left - 1),
-                holding.eq(holding >> (lanes * acc.bits)),
-                beat.eq(Mux(end, 0, beat + 1)),
-            ]
-        taken = Signal(address_bits(folds))
-        final = taken == folds - 1
+        out = {
+            "rows": spec.rows,
+            "lanes": self.lanes,
+            "outputs": layer.matrix_rows,
+            "vectors": layer.vectors,
+        }
+        if spec.reorders(self.lanes):
+            m.submodules.collect = collect = Reorder(shape, **out, pixels=spec.pixels)
+        else:
+            m.submodules.collect = collect = Drain(shape, **out)
         entering = Signal.like(sums)
-        m.d.comb += entering.eq(sums)
-        if not layer.weight_format.has_zero:  # the rows beyond the matrix are not 0 by themselves
-            for row in range(layer.out_features - (folds - 1) * spec.rows, spec.rows):
-                m.d.comb += entering[row].eq(Mux(final, 0, sums[row]))
-        with m.If(done & en):
-            m.d.sync += [
-                holding.eq(entering.as_value()),
-                left.eq(Mux(final, last_drains, drains)),
-                taken.eq(Mux(final, 0, taken + 1)),
-            ]
+        m.d.comb += [
+            entering.eq(sums),
+            collect.sums.as_value().eq(entering.as_value()),
+            collect.valid.eq(done),
+            en.eq(~done | collect.free),
+        ]
+        beyond = range(layer.matrix_rows - (folds - 1) * spec.rows, spec.rows)
+        if beyond and not layer.weight_format.has_zero:  # those rows are not 0 by themselves
+            fold = Signal(address_bits(folds))
+            final = fold == folds - 1
+            with m.If(done & en):
+                m.d.sync += fold.eq(Mux(final, 0, fold + 1))
+            for pixel in range(spec.pixels):
+                for row in beyond:
+                    m.d.comb += entering[pixel][row].eq(Mux(final, 0, sums[pixel][row]))
+        wiring.connect(m, collect.o, wiring.flipped(self.o))
         return m
 
     def _delay(self, m, en, mark, cycles, name):
@@ -185,25 +176,27 @@ class PeArray(wiring.Component):
         return mark
 
 
-def _tag(format) -> str:
-    if format.kind == "codebook":
-        return "c" + "_".join(str(level).replace("-", "n") for level in format.levels)
-    if format.kind == "bipolar":
-        return "b1"
-    return f"{'s' if format.signed else 'u'}{format.bits}"
+def _names(node: Node, spec: PeArraySpec) -> tuple[str, str | None]:
+    """The files of the weight memory and of the index memory, if there is one."""
+    return f"{node.name}_weight.hex", None if spec.tiles is None else f"{node.name}_index.hex"
 
 
 @make_engine.register
 def _(spec: PeArraySpec, node: Node, lanes: int) -> PeArray:
-    return PeArray(spec, node.spec, lanes=lanes, weight_file=f"{node.name}_weight.hex")
+    weight, index = _names(node, spec)
+    return PeArray(spec, node.spec, lanes=lanes, weight_file=weight, index_file=index)
 
 
 @engine_files.register
 def _(spec: PeArraySpec, node: Node) -> dict[str, str]:
-    layer: LinearSpec = node.spec
-    folds, steps = spec.row_folds(layer), spec.col_folds(layer)
-    padded = np.zeros((folds * spec.rows, steps * spec.cols), dtype=np.int64)
-    padded[: layer.out_features, : layer.in_features] = node.tensors["weight"]
-    tiles = padded.reshape(folds, spec.rows, steps, spec.cols).swapaxes(1, 2)
-    words = tiles.reshape(folds * steps, spec.rows * spec.cols)
-    return {f"{node.name}_weight.hex": hex_text(to_bits(words, layer.weight_format.bits))}
+    layer: MatrixSpec = node.spec
+    weight_file, index_file = _names(node, spec)
+    stored = spec.stored(node)
+    tiles = spec.arrange(layer, weight_codes(node))[stored].reshape(-1, spec.rows * spec.cols)
+    files = {weight_file: hex_text(to_bits(tiles, layer.weight_format.bits))}
+    if index_file is not None:
+        fold, word = np.nonzero(stored)
+        last = np.diff(fold, append=-1) != 0
+        number = to_bits(word[:, None], address_bits(spec.col_folds(layer)))
+        files[index_file] = hex_text(np.concatenate([last[:, None], number], axis=1))
+    return files

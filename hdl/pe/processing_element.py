@@ -1,12 +1,14 @@
 """The processing element: a dot product of ``cols`` terms a cycle, accumulated over a row fold."""
 
+from operator import add
+
 from amaranth.hdl import Module, Mux, Shape, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.lib.numerics import code_shape, decode, range_shape
+from hdl.lib.tree import joined, joined_but_two
 from model.ir.numerics import Format
-from model.ir.pe_array import TREE_ARITY
 
 
 class ProcessingElement(wiring.Component):
@@ -59,27 +61,13 @@ class ProcessingElement(wiring.Component):
             with m.If(self.en):
                 m.d.sync += term.eq(x * w)
             terms.append(term)
-        level = 0
-        count = 1
-        while len(terms) > TREE_ARITY // 2:
-            sums = []
-            count *= TREE_ARITY
-            shape = range_shape(product.sum_of(min(count, self.cols)))
-            for start in range(0, len(terms), TREE_ARITY):
-                total = Signal(shape, name=f"sum_{level}_{len(sums)}", reset_less=True)
-                with m.If(self.en):
-                    m.d.sync += total.eq(_tree(terms[start : start + TREE_ARITY]))
-                sums.append(total)
-            terms, level = sums, level + 1
+
+        def shape(count: int) -> Shape:
+            return range_shape(product.sum_of(count))
+
+        terms = joined_but_two(m, self.en, add, shape, terms)
         acc = Signal(self.acc, reset_less=True)
         with m.If(self.en):
-            m.d.sync += acc.eq(Mux(self.first, 0, acc) + _tree(terms))
+            m.d.sync += acc.eq(Mux(self.first, 0, acc) + joined(add, terms))
         m.d.comb += self.o.eq(acc)
         return m
-
-
-def _tree(terms):
-    while len(terms) > 1:
-        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + ([terms[-1]] if len(terms) % 2 else [])
-    return terms[0]

@@ -13,7 +13,16 @@ for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 from model.export.fft import with_fft  # noqa: E402
+from model.export.pim import PIMOptions, to_pim, with_pim  # noqa: E402
 from model.export.removal import remove_pruned  # noqa: E402
 from model.export.walk import check_supported, export  # noqa: E402
 
-__all__ = ["check_supported", "export", "remove_pruned", "with_fft"]
+__all__ = [
+    "PIMOptions",
+    "check_supported",
+    "export",
+    "remove_pruned",
+    "to_pim",
+    "with_fft",
+    "with_pim",
+]

@@ -47,6 +47,9 @@ _INSTEAD = {
     nn.Softmax: "remove it: the largest score stays the largest",
     nn.LogSoftmax: "remove it: the largest score stays the largest",
     nn.Conv1d: "use nn.Conv2d with a kernel of one row",
+    nn.Conv3d: "use nn.Conv2d",
+    nn.ConvTranspose2d: "use nn.Conv2d: no layer makes a frame larger",
+    nn.Upsample: "use nn.Conv2d: no layer makes a frame larger",
     nn.AdaptiveMaxPool2d: "use nn.MaxPool2d",
     nn.LayerNorm: "use batch normalization",
     nn.GroupNorm: "use batch normalization",
@@ -54,6 +57,10 @@ _INSTEAD = {
     **dict.fromkeys(
         (nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh),
         "use nn.ReLU",
+    ),
+    **dict.fromkeys(
+        (torch.cat, torch.mul, operator.mul, "mul"),
+        "use an addition, the only way to join two branches",
     ),
     **dict.fromkeys(
         (torch.softmax, functional.softmax, functional.log_softmax, "softmax", "log_softmax"),

@@ -1,14 +1,22 @@
 """The residual addition of two branches, each by a factor of its own."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 
+from model.ir.beats import Beats
+from model.ir.cost import StageCost
 from model.ir.layer import LayerSpec, check_span
 from model.ir.numerics import Format, IntRange, check_intermediate, check_plain
+from model.ir.pe_array import SLICE_LATENCY
+from model.ir.repack import repack_needs
 from model.ir.requantize import MULTIPLIER_BITS_MAX, SHIFT_MAX, rounding
 from model.ir.spec import check_int
+
+ADD_STAGES = 2
+"""Register stages of an adder: products, result."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,9 @@ class AddSpec(LayerSpec, kind="add"):
         Bits of ``mx`` and ``my`` (signed), 1 to 16.
 
     Tensors: ``mx`` and ``my``, int64 [1].
+
+    In hardware a stage of ``lanes`` codes takes a beat of each input a cycle and has ``lanes``
+    multipliers for each of them, code × ``m_bits``; it stores the two factors.
     """
 
     arity: ClassVar[int] = 2
@@ -79,5 +90,28 @@ class AddSpec(LayerSpec, kind="add"):
             check_span(f"{thing}.{name}", tensors[name], m, "export again with more bits")
         check_intermediate(f"{thing}: x * mx + y * my + r", self.total())
 
+    def needs(
+        self, ins: tuple[Beats, ...], lanes: int, together: int = 1
+    ) -> tuple[np.ndarray, ...]:
+        """Beat by beat, from both inputs."""
+        return tuple(repack_needs(source, Beats(self.shape, lanes)) for source in ins)
+
     def stored_bits(self) -> int:
         return 2 * self.m_bits
+
+    def check_stage(self, thing: str, lanes: int) -> None:
+        """Any number of lanes will do."""
+
+    def stage_cost(self, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        beats = Beats(self.shape, lanes)
+        return StageCost(
+            cycles=max(beats.count, *(source.count for source in ins)),
+            ideal_cycles=Fraction(beats.length, lanes),
+            input_beats=max(source.count for source in ins),
+            output_beats=beats.count,
+            latency=beats.count + SLICE_LATENCY + ADD_STAGES,
+            multipliers=tuple(
+                (lanes, format.bits, self.m_bits) for format in (self.x_format, self.y_format)
+            ),
+            parameter_bits=2 * self.m_bits,
+        )

@@ -8,6 +8,8 @@ kinds, one file each.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from model.ir.numerics import IntRange
 from model.ir.spec import Spec
 
@@ -28,6 +30,13 @@ class Arithmetic(Spec):
     def chip_bits(self, layer: "MatrixSpec") -> int:
         """Bits of weight memory on the chip."""
         raise NotImplementedError
+
+    def tensor_shapes(self, layer: "MatrixSpec") -> dict[str, tuple[int, ...]]:
+        """Shapes of the integer tensors that the arithmetic adds to a layer's."""
+        return {}
+
+    def check(self, layer: "MatrixSpec", tensors: dict[str, np.ndarray], thing: str) -> None:
+        """Raise BadInput unless the tensors fit the arithmetic."""
 
 
 @dataclass(frozen=True)

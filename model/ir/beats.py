@@ -63,6 +63,22 @@ class Beats:
         """Beats per frame."""
         return self.groups * self.per_group
 
+    @property
+    def contiguous(self) -> bool:
+        """Whether the codes follow each other without padding between them."""
+        return self.groups == 1 or self.channels % self.lanes == 0
+
+    def ends(self) -> np.ndarray:
+        """Place in the flattened frame of the last code of each beat, int64 [count]."""
+        size = self.length // self.groups
+        group, beat = np.divmod(np.arange(self.count), self.per_group)
+        return group * size + np.minimum((beat + 1) * self.lanes, size) - 1
+
+    def beat_of(self, places: np.ndarray) -> np.ndarray:
+        """Beat that carries the code at each place of the flattened frame; any shape."""
+        group, place = np.divmod(places, self.length // self.groups)
+        return group * self.per_group + place // self.lanes
+
     def indices(self) -> np.ndarray:
         """Place in the flattened frame of each lane of each beat, int64 [count, lanes]; or -1."""
         size = self.length // self.groups

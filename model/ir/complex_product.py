@@ -8,12 +8,19 @@ All three products are exact integers, so both forms give the same integers and 
 differs. Where ``c = s`` (an eighth of a turn), two do: ``c (a - b)`` and ``c (a + b)``.
 """
 
+from typing import Any
+
 from model.ir.spec import check_int
 
 FORMS = (3, 4)
 
 Multipliers = tuple[tuple[int, int, int], ...]
 """(count, bits, bits) of real multipliers, as in a StageCost."""
+
+
+def complex_product(a: Any, b: Any, c: Any, s: Any) -> tuple[Any, Any]:
+    """Real and imaginary part of ``(a + jb)(c + js)``, of whatever can add and multiply."""
+    return a * c - b * s, b * c + a * s
 
 
 def check_form(form: int) -> None:

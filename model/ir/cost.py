@@ -20,7 +20,9 @@ class StageCost:
         Cycles from a frame's first input beat to its last output beat, both counted, through an
         idle stage that is neither starved nor stalled.
     macs : int
-        Useful multiply-accumulates per frame.
+        Multiply-accumulates per frame, those of absent weights included.
+    kept_macs : int
+        Those of the weights that are kept.
     steps : int
         Engine steps per frame, each of which reads one weight word and one activation word.
     weight_words, activation_words : int
@@ -38,6 +40,7 @@ class StageCost:
     output_beats: int
     latency: int
     macs: int = 0
+    kept_macs: int = 0
     steps: int = 0
     weight_words: int = 0
     activation_words: int = 0

@@ -211,10 +211,11 @@ class FFTArithmetic(Arithmetic, kind="fft"):
         """Real multipliers of a lane, which takes one block a cycle.
 
         Two bins are real and k/2 - 1 complex: ``2 + 3 (k/2 - 1)`` multipliers with products of 3
-        (11 at k = 8, 23 at k = 16), ``2 + 4 (k/2 - 1)`` with products of 4.
+        (11 at k = 8, 23 at k = 16), ``2 + 4 (k/2 - 1)`` with products of 4. In products of 3 the
+        weight stands first, so that the sums of the other factor's parts are common to all lanes.
         """
         x, w = self.word_bits(layer), self.spectrum_bits(layer)
-        return ((2, x, w), *multipliers_of(self.k // 2 - 1, form, x, w))
+        return ((2, x, w), *multipliers_of(self.k // 2 - 1, form, w, x))
 
     def error_bound(self, layer: MatrixSpec) -> float:
         """Most that an accumulator can differ from 2^exponent times the exact one."""

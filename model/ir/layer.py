@@ -51,6 +51,18 @@ class LayerSpec(Spec):
         """Bits of weight memory on the chip."""
         return 0
 
+    def needs(
+        self, ins: tuple[Beats, ...], lanes: int, together: int = 1
+    ) -> tuple[np.ndarray, ...]:
+        """What the stage's output depends on: for each input, int64 [output beats].
+
+        Element k is the beat of the frame that must have entered before output beat k can leave.
+        By default all of them. ``together`` is the number of output positions that a stage computes
+        at once.
+        """
+        output = Beats(self.out_shape(*(source.shape for source in ins)), lanes)
+        return tuple(np.full(output.count, source.count - 1) for source in ins)
+
     def check_stage(self, thing: str, lanes: int) -> None:
         """Raise BadInput unless a stage without an engine can compute the node."""
         raise BadInput(

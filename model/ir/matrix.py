@@ -13,9 +13,9 @@ class MatrixSpec(LayerSpec):
     """Base of the layers that multiply a weight matrix by one or more vectors.
 
     A subclass is a frozen dataclass with the fields below and states the size of its matrix. Its
-    tensors are those of the storage and those of the requantization. The accumulator's range is the
-    worst case under the layer's arithmetic, so neither overflow nor a change of weights can break
-    it: under exact arithmetic, as many worst-case products as the storage lets a row have.
+    tensors are those of the storage, the arithmetic and the requantization. The accumulator's range
+    is the worst case under the layer's arithmetic, so neither overflow nor a change of weights can
+    break it: under exact arithmetic, as many worst-case products as the storage lets a row have.
     """
 
     in_format: Format
@@ -66,11 +66,13 @@ class MatrixSpec(LayerSpec):
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = self.storage.tensor_shapes(self.matrix_rows, self.matrix_columns)
+        shapes |= self.arithmetic.tensor_shapes(self)
         return shapes | self.requantize.tensor_shapes(self.matrix_rows)
 
     def check(self, tensors: dict[str, np.ndarray], thing: str) -> None:
         size = (self.matrix_rows, self.matrix_columns)
         self.storage.check(tensors, *size, self.weight_format, thing)
+        self.arithmetic.check(self, tensors, thing)
         self.requantize.check(tensors, self.accumulator(), thing)
 
     def weights(self) -> int:

@@ -5,9 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from model.ir.beats import Beats
+from model.ir.cost import StageCost
+from model.ir.lanewise import check_lanes, lane_window, lanewise_cost
 from model.ir.layer import LayerSpec
 from model.ir.numerics import Format, IntRange, check_plain
 from model.ir.requantize import RequantizeSpec
+from model.ir.tree import tree_stages
 from model.ir.window import Windowed
 
 
@@ -15,9 +19,59 @@ class PoolSpec(Windowed, LayerSpec):
     """Base of the poolings: each channel by itself, without padding.
 
     A kernel as large as the frame pools globally.
+
+    In hardware a stage of ``lanes`` channels, with ``G = ceil(channels / lanes)``:
+
+    ==================  =======================================================================
+    cycles per frame    those of the window, ``kernel_columns · G`` beats a position (see
+                        WindowBuffer); a global pool takes its input beats, ``rows · columns · G``
+    memory              the window's; a global pool keeps ``G · lanes`` results, in registers if G
+                        is 1; an average's requantization parameters, ``G · lanes`` channels
+    multipliers         ``lanes`` of sum × m bits, if an average's requantization multiplies
+    ==================  =======================================================================
     """
 
     padding: ClassVar[int] = 0
+
+    @property
+    def covers(self) -> bool:
+        """Whether the kernel covers the frame."""
+        return (self.kernel_rows, self.kernel_columns) == (self.rows, self.columns)
+
+    def accumulator(self) -> IntRange:
+        """Range of a window's largest code or sum."""
+        raise NotImplementedError
+
+    def depth(self) -> int:
+        """Register stages from the last beat of a group to its results.
+
+        A global pool: operands, results; else operands, the tree over the kernel rows, results.
+        """
+        return 2 + (0 if self.covers else tree_stages(self.kernel_rows))
+
+    def needs(
+        self, ins: tuple[Beats, ...], lanes: int, together: int = 1
+    ) -> tuple[np.ndarray, ...]:
+        if not self.covers:
+            return super().needs(ins, lanes, together)
+        (source,) = ins
+        ends = Beats((self.channels,), lanes).ends()
+        return (source.beat_of((self.area - 1) * self.channels + ends),)
+
+    def check_stage(self, thing: str, lanes: int) -> None:
+        check_lanes(thing, lanes, self.channels)
+
+    def stage_cost(self, ins: tuple[Beats, ...], lanes: int) -> StageCost:
+        (format,) = self.in_formats()
+        return lanewise_cost(
+            self,
+            ins,
+            lanes,
+            bits=format.bits,
+            acc=self.accumulator(),
+            depth=self.depth(),
+            window=None if self.covers else lane_window(self, lanes),
+        )
 
     def out_shape(self, *in_shapes: tuple[int, ...]) -> tuple[int, ...]:
         self.check_frame(*in_shapes)
@@ -58,6 +112,9 @@ class MaxPoolSpec(PoolSpec, kind="max_pool"):
     def in_formats(self) -> tuple[Format, ...]:
         return (self.format,)
 
+    def accumulator(self) -> IntRange:
+        return self.format.values
+
 
 @dataclass(frozen=True)
 class AveragePoolSpec(PoolSpec, kind="average_pool"):
@@ -97,7 +154,6 @@ class AveragePoolSpec(PoolSpec, kind="average_pool"):
         return (self.in_format,)
 
     def accumulator(self) -> IntRange:
-        """Range of the sum of a window."""
         return self.in_format.values.sum_of(self.area)
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -46,7 +46,12 @@ from typing import Any
 
 import numpy as np
 
-from model.ir.complex_product import Multipliers, eighth_multipliers, multipliers_of
+from model.ir.complex_product import (
+    Multipliers,
+    complex_product,
+    eighth_multipliers,
+    multipliers_of,
+)
 from model.ir.numerics import IntRange, check_intermediate
 from model.ir.requantize import SHIFT_MAX, rounding
 from model.ir.spec import Spec, check_int
@@ -58,6 +63,7 @@ _TURN = 32
 _PRECISION = 128
 
 Rounded = Callable[[Any, int], Any]
+Product = Callable[[Any, Any, int, int], tuple[Any, Any]]
 
 
 @cache
@@ -231,10 +237,20 @@ class RealFFTSpec(Spec, kind="real_fft"):
         natural order, spectra in the packed one.
         """
         *_, last = self.walk(words, rounded)
+        return self.arranged(last)
+
+    def arranged(self, last: list[Any]) -> list[Any]:
+        """The words that leave the last stage in the order in which they leave the transform."""
         return [last[i] for i in self.order] if self.inverse else last
 
-    def walk(self, words: Sequence[Any], rounded: Rounded) -> Iterator[list[Any]]:
-        """The words that enter the first stage, then those that leave each stage."""
+    def walk(
+        self, words: Sequence[Any], rounded: Rounded, product: Product = complex_product
+    ) -> Iterator[list[Any]]:
+        """The words that enter the first stage, then those that leave each stage.
+
+        ``product(a, b, c, s)`` gives the real and the imaginary part of ``(a + jb)(c + js)``, for
+        the integers c and s of a twiddle factor. All other factors are 1, -1, -2 and powers of two.
+        """
         if len(words) != self.k:
             raise ValueError(f"{self.k} words, not {len(words)}")
         now = [word * (1 << self.up) for word in words]
@@ -244,10 +260,12 @@ class RealFFTSpec(Spec, kind="real_fft"):
         stage = self._apart if self.inverse else self._together
         for n, shift in zip(self.sizes, self.shifts, strict=True):
             parts = [now[at : at + n] for at in range(0, self.k, n)]
-            now = [word for part in parts for word in stage(part, n, shift, rounded)]
+            now = [word for part in parts for word in stage(part, n, shift, rounded, product)]
             yield now
 
-    def _together(self, words: list[Any], n: int, shift: int, rounded: Rounded) -> list[Any]:
+    def _together(
+        self, words: list[Any], n: int, shift: int, rounded: Rounded, product: Product
+    ) -> list[Any]:
         """Packed spectra of the even and of the odd points to that of all n."""
         even, odd = words[: n // 2], words[n // 2 :]
         out: list[Any] = [None] * n
@@ -258,12 +276,15 @@ class RealFFTSpec(Spec, kind="real_fft"):
         for m in range(1, n // 4):
             c, s = self.twiddle(m, n)
             (x, y), (a, b) = even[2 * m : 2 * m + 2], odd[2 * m : 2 * m + 2]
-            x, y, p, q = x * one, y * one, a * c + b * s, b * c - a * s
+            x, y = x * one, y * one
+            p, q = product(a, b, c, -s)
             out[2 * m], out[2 * m + 1] = rounded(x + p, full), rounded(y + q, full)
             out[n - 2 * m], out[n - 2 * m + 1] = rounded(x - p, full), rounded(q - y, full)
         return out
 
-    def _apart(self, words: list[Any], n: int, shift: int, rounded: Rounded) -> list[Any]:
+    def _apart(
+        self, words: list[Any], n: int, shift: int, rounded: Rounded, product: Product
+    ) -> list[Any]:
         """A packed spectrum of n points to those of the even and of the odd ones."""
         even: list[Any] = [None] * (n // 2)
         odd: list[Any] = [None] * (n // 2)
@@ -275,9 +296,15 @@ class RealFFTSpec(Spec, kind="real_fft"):
             c, s = self.twiddle(m, n)
             (a, b), (x, y) = _differences(words, n, m), _sums(words, n, m)
             even[2 * m], even[2 * m + 1] = rounded(x, shift), rounded(y, shift)
-            odd[2 * m] = rounded(a * c - b * s, shift + self.frac_bits)
-            odd[2 * m + 1] = rounded(b * c + a * s, shift + self.frac_bits)
+            p, q = product(a, b, c, s)
+            odd[2 * m] = rounded(p, shift + self.frac_bits)
+            odd[2 * m + 1] = rounded(q, shift + self.frac_bits)
         return even + odd
+
+    def forms(self) -> list["_Form"]:
+        """The words that enter, as linear forms: a walk over them gives every word's ``range``."""
+        unit = np.array([[Fraction(int(i == j)) for j in range(self.k)] for i in range(self.k)])
+        return [_Form(row, Fraction(0), self.inputs, self.inputs) for row in unit]
 
     def stages(self) -> tuple[FFTStage, ...]:
         """Ranges and products of each stage."""
@@ -414,9 +441,7 @@ def _analysis(spec: RealFFTSpec) -> tuple[tuple[FFTStage, ...], list[_Form]]:
         totals.append(total.range + IntRange(rounding(shift), rounding(shift)))
         return total.rounded(shift)
 
-    unit = np.array([[Fraction(int(i == j)) for j in range(spec.k)] for i in range(spec.k)])
-    words = [_Form(row, Fraction(0), spec.inputs, spec.inputs) for row in unit]
-    walk = spec.walk(words, rounded)
+    walk = spec.walk(spec.forms(), rounded)
     before, stages = next(walk), []
     for n, shift in zip(spec.sizes, spec.shifts, strict=True):
         operands = [_operands(spec, before, n, at, m) for at in range(0, spec.k, n)
@@ -437,7 +462,7 @@ def _analysis(spec: RealFFTSpec) -> tuple[tuple[FFTStage, ...], list[_Form]]:
             )
         )
         before = after
-    return tuple(stages), [before[i] for i in spec.order] if spec.inverse else before
+    return tuple(stages), spec.arranged(before)
 
 
 def _operands(spec: RealFFTSpec, words: Sequence[Any], n: int, at: int, m: int) -> tuple[Any, Any]:

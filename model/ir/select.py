@@ -10,7 +10,7 @@ from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec, check_span
 from model.ir.numerics import Format, IntRange
-from model.ir.repack import repack_cost
+from model.ir.repack import repack_cost, repack_needs
 from model.ir.spec import check_int
 
 
@@ -71,9 +71,15 @@ class SelectSpec(LayerSpec, kind="select"):
     def stored_bits(self) -> int:
         return self.in_features
 
+    def needs(
+        self, ins: tuple[Beats, ...], lanes: int, together: int = 1
+    ) -> tuple[np.ndarray, ...]:
+        (source,) = ins
+        return (repack_needs(source, Beats((self.out_features,), lanes)),)
+
     def check_stage(self, thing: str, lanes: int) -> None:
         """Any number of lanes will do."""
 
     def stage_cost(self, ins: tuple[Beats, ...], lanes: int) -> StageCost:
         (source,) = ins
-        return repack_cost(self.in_features, self.out_features, source.lanes, lanes, masked=True)
+        return repack_cost(source, Beats((self.out_features,), lanes), masked=True)

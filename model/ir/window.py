@@ -1,5 +1,8 @@
 """Windows: the patches of an image that convolution and pooling look at."""
 
+import numpy as np
+
+from model.ir.beats import Beats
 from model.ir.numerics import Format
 from model.ir.spec import check_int
 
@@ -65,6 +68,28 @@ class Windowed:
                 )
         if self.padding and not in_format.has_zero:
             raise ValueError(f"padding needs a format with a zero, not {in_format.describe()}")
+
+    def needs(
+        self, ins: tuple[Beats, ...], lanes: int, together: int = 1
+    ) -> tuple[np.ndarray, ...]:
+        """A beat of an output position needs its window's last pixel, or that of a later position
+        which is computed together with it."""
+        (source,) = ins
+        output = Beats(self.out_shape(source.shape), lanes)
+        position = output.ends() // output.channels
+        position = np.minimum(position // together * together + together, self.positions) - 1
+        row, column = (
+            np.minimum(start * self.stride + kernel - self.padding, size) - 1
+            for start, kernel, size in zip(
+                np.divmod(position, self.out_columns),
+                (self.kernel_rows, self.kernel_columns),
+                (self.rows, self.columns),
+                strict=True,
+            )
+        )
+        # At the padded lower edge a window can end in a row that the one before has seen whole.
+        pixel = np.maximum.accumulate(row * self.columns + column)
+        return (source.beat_of(pixel * self.channels + self.channels - 1),)
 
     def check_frame(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless a frame has the shape that this layer states."""

@@ -268,16 +268,26 @@ def test_folder_that_is_no_zoo_is_named(tmp_path: Path, out: Path) -> None:
     [
         ("run", "--retrain"),
         ("compress", "--keep"),
-        ("run", "--set", "seed=3"),
         ("verilog", "--variant", "x"),
     ],
 )
 def test_kept_network_takes_no_change(arguments: tuple, out: Path) -> None:
     command, *options = arguments
     said = call(command, KEPT, "--out", out, *options)
-    check_refusal(
-        said, str(KEPT), "--set, --variant, --retrain or --keep", "name the recipe instead"
-    )
+    check_refusal(said, str(KEPT), "--variant, --retrain or --keep", "name the recipe instead")
+
+
+@pytest.mark.usefixtures("build", "no_training")
+@pytest.mark.parametrize("key", ["seed=3", "network.name=mlp", "mappings.engine=none"])
+def test_kept_network_takes_no_key_but_those_of_its_hardware(key: str, out: Path) -> None:
+    said = call("run", KEPT, "--out", out, "--set", key)
+    check_refusal(said, f"--set {key}", "mapping and simulate", "name the recipe instead")
+
+
+@pytest.mark.usefixtures("build", "no_training")
+def test_kept_network_is_planned_for_the_budget_that_is_set(out: Path) -> None:
+    said = call("verilog", KEPT, "--out", out, "--set", "mapping.multipliers=2")
+    check_refusal(said, "mapping: budget", "found 2 multipliers", "raise mapping.multipliers")
 
 
 @pytest.mark.usefixtures("build", "no_training")

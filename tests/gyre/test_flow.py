@@ -33,7 +33,9 @@ RTL_KEYS = {
 LAYER_KEYS = {
     *("name", "engine", "arithmetic", "cycles", "bound_cycles", "multipliers", "multiplier_bits"),
     *("macros", "weight_bits", "density", "weight_reuse", "activation_reuse"),
-    "lanes",  # beyond the design: codes per beat of the output
+    # beyond the design: codes per beat of the output, the share of products that are useful, and
+    # the same layer with every block
+    *("lanes", "utilisation", "dense"),
 }
 KEYS = {
     "recipe": None,
@@ -48,6 +50,7 @@ KEYS = {
     },
     "rtl": RTL_KEYS,
     "layers": None,
+    "fifos": None,  # beyond the design: depths and highest fills
     "resources": {
         *("multipliers", "multiplier_bits", "memory_bits"),
         *("weight_bits", "parameter_bits", "buffer_bits"),

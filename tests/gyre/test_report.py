@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gyre.report import read_report, show, write_report
+from gyre.flow import ZOO
+from gyre.report import _density, _utilisation, read_report, show, write_report
+from model.ir.circulant_array import CirculantArraySpec
+from model.ir.network import Network
+from model.ir.planner import Budget, plan
 from tests.tools import refused
 
 LAYER = {
@@ -23,6 +27,8 @@ LAYER = {
     "macros": 0,
     "weight_bits": 46080,
     "density": 1.0,
+    "utilisation": 0.9931,
+    "dense": {"cycles": 64, "weight_bits": 46080},
     "weight_reuse": 1.0,
     "activation_reuse": 5.0,
     "lanes": 1,
@@ -31,6 +37,9 @@ SELECT = LAYER | {
     "name": "select",
     "engine": None,
     "multipliers": 0,
+    "density": None,
+    "utilisation": None,
+    "dense": None,
     "weight_reuse": None,
     "activation_reuse": None,
 }
@@ -156,6 +165,21 @@ def test_a_single_frame_has_no_rate() -> None:
     assert "utilisation" not in text
 
 
+def test_pruned_layers_stand_beside_their_dense_selves() -> None:
+    assert "density" not in words(shown(REPORT))
+    report = changed()
+    pruned = LAYER | {"density": 0.125, "dense": {"cycles": 512, "weight_bits": 368640}}
+    report["layers"] = [SELECT, pruned]
+    text = "".join(shown(report))
+    for part in ("pruned", "density", "12.5 %", "512", "368,640"):
+        assert part in text
+
+
+def test_fill_of_the_fifos_is_shown_with_their_depths() -> None:
+    report = changed() | {"fifos": [{"layer": "sum", "input": 1, "depth": 1090, "fill": 1001}]}
+    assert "FIFO fill sum 1,001 of 1,090 beats" in words(shown(report))
+
+
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
     assert "of [red]mnist in RTL" in words(shown(changed(dataset={"name": "[red]mnist"})))
 
@@ -201,3 +225,17 @@ def test_report_that_cannot_be_read_is_refused(
     assert error.thing == str(tmp_path / "report.json")
     assert found in error.found
     assert error.remedy == f"run `gyre run` {remedy}"
+
+
+def test_a_circulant_layer_is_used_as_its_lanes_are_and_not_pruned() -> None:
+    network = Network.load(ZOO / "osc_mnist_mlp" / "network")
+    mapping = plan(network, Budget(256))
+    for node, cost in mapping.costs(network):
+        (stage,) = (stage for stage in mapping.stages if stage.node == node.name)
+        engine = mapping.engine(stage.engine)
+        if isinstance(engine, CirculantArraySpec):
+            p, q = node.spec.arithmetic.grid(node.spec)
+            assert _utilisation(engine, cost) == p * q / (engine.lanes * cost.cycles)
+            assert _density(engine, cost) is None
+        else:
+            assert _density(engine, cost) == 1.0

@@ -41,6 +41,17 @@ def test_second_run_reads_what_the_first_made(
     assert first.hash() == second.hash()
 
 
+def test_another_arithmetic_reads_the_same_training(
+    recipe: recipes.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps(recipe, tmp_path / "build")
+    monkeypatch.setattr("model.compress.training._Steps.epoch", None)
+    sets = [*QUICK, "format.arithmetic=fft", "format.fft.word_bits=12"]
+    other = recipes.load(tmp_path / "small.toml", sets)
+    assert other.hash != recipe.hash
+    steps(other, tmp_path / "build")
+
+
 def test_seconds_count_trainings_alone(recipe: recipes.Recipe, tmp_path: Path) -> None:
     build = tmp_path / "build"
     dataset, *_ = steps(recipe, build)

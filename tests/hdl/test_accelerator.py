@@ -5,17 +5,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from hdl.accelerator import Accelerator
 from hdl.verilog import generate_accelerator
+from model import golden
+from model.ir.add import AddSpec
 from model.ir.errors import BadInput
 from model.ir.linear import LinearSpec
-from model.ir.mapping import Engine, Mapping, StageMapping
+from model.ir.mapping import Engine, FifoMapping, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, UniformFormat
 from model.ir.pe_array import PeArraySpec
 from model.ir.requantize import RequantizeSpec
-from tests.examples import example_network, image_network
+from model.ir.schedule import least_depths, with_fifos
+from sim.bench import SimulationError
+from sim.run import Simulator, Stall
+from tests.examples import codes_of, example_network, image_network
+from tests.tools import require_tools
 
 KEEP = StageMapping("keep", None, 3)
 ENGINES = tuple(Engine(f"pe{n}", PeArraySpec(2, 3)) for n in range(3))
@@ -73,9 +80,18 @@ def test_a_mapping_that_does_not_fit_is_refused_by_name(mapping: Mapping, words)
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["conv", "depth", "sum", "top", "mean", "few", "fc"])
-@pytest.mark.parametrize("mapped", [False, True])
-def test_a_layer_without_hardware_is_refused_by_name(kind: str, mapped: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mapped", "expected"),
+    [
+        *((kind, False, "an engine for") for kind in ("conv", "depth", "fc")),
+        *((kind, True, "an engine for") for kind in ("sum", "top", "mean", "few")),
+        ("conv", True, "dense or block-sparse weights"),
+        ("depth", True, "a lane array, for the convolution is depthwise"),
+    ],
+)
+def test_a_layer_on_what_does_not_compute_it_is_refused_by_name(
+    kind: str, mapped: bool, expected: str
+) -> None:
     whole = image_network()
     node = replace(whole[kind], inputs=("x",) * len(whole[kind].inputs))
     (edge, *_) = whole[kind].inputs
@@ -85,10 +101,9 @@ def test_a_layer_without_hardware_is_refused_by_name(kind: str, mapped: bool) ->
     with pytest.raises(BadInput) as caught:
         Accelerator(network, mapping)
     assert kind in caught.value.thing
-    if kind != "fc":
-        assert f"an engine for {node.spec.kind!r} layers" in caught.value.expected
-    elif mapped:
-        assert "found block-sparse weights; expected dense weights" in str(caught.value)
+    assert expected in caught.value.expected
+    if expected == "an engine for":
+        assert f"{node.spec.kind!r} layers" in caught.value.expected
 
 
 def one_layer(weight_format, in_format=None) -> Network:
@@ -110,7 +125,7 @@ def test_padding_without_a_zero_on_either_side_is_refused() -> None:
     node = one_layer(BipolarFormat())
     with pytest.raises(BadInput) as caught:
         PeArraySpec(2, 2).check(node, 1)
-    for word in ("columns of the PE array of fc", "found 2", "a divisor of 5", "plan again"):
+    for word in ("columns of the PE array of fc", "found 2", "words without padding", "plan again"):
         assert word in str(caught.value)
     PeArraySpec(2, 5).check(node, 1)
 
@@ -171,3 +186,84 @@ def test_multipliers_are_those_of_the_formula() -> None:
     text = dict(re.findall(r"^module (\S+) ?\(.*?\);(.*?)^endmodule", verilog, re.M | re.S))
     placed = re.findall(r"^  (pe_\S+|requantize_\S+) \S+ \(", verilog, re.M)
     assert sum(text[name].count(" * ") for name in placed) == sum(c.multiplier_count for c in costs)
+
+
+def branches() -> tuple[Network, Mapping]:
+    """An image to a layer, past it to a sum, and the sum past another layer to the next sum."""
+    rng = np.random.default_rng(3)
+    format, weight = UniformFormat(4, False), UniformFormat(3, True)
+    rule = RequantizeSpec(format, 4, "one", 0, 8)
+    nodes, engines, stages = [], [], []
+    for layer, sum_, source, (rows, cols) in (
+        ("a", "first", "x", (4, 3)),
+        ("b", "second", "first", (8, 6)),
+    ):
+        spec = LinearSpec(24, 24, format, weight, rule)
+        tensors = {
+            "weight": codes_of(weight.codes, rng, 24, 24),
+            "b": rng.integers(-50, 90, 24),
+        }
+        factors = {"mx": np.array([3]), "my": np.array([-2])}
+        nodes.append(Node(layer, spec, (source,), 1.0, tensors))
+        add = AddSpec((24,), format, format, format, 1, 4)
+        nodes.append(Node(sum_, add, (layer, source), 1.0, factors))
+        engines.append(Engine(f"pe_{layer}", PeArraySpec(rows, cols)))
+        stages += [StageMapping(layer, f"pe_{layer}", 2), StageMapping(sum_, None, 2)]
+    network = Network("branches", InputSpec("x", (24,), format, 1.0), tuple(nodes))
+    return network, Mapping(2, tuple(engines), tuple(stages))
+
+
+def ran(network: Network, mapping: Mapping, codes: np.ndarray):
+    """The mapping in the simulator, its outputs those of the golden model."""
+    require_tools("g++")
+    entry = torch.from_numpy(codes)
+    simulator = Simulator(Accelerator(network, mapping))
+    results = [simulator.run(entry, stall=s) for s in (Stall(), Stall(True, True, 3))]
+    expected = golden.run(network, entry)
+    assert all(torch.equal(result.outputs, expected) for result in results)
+    for fifo in mapping.fifos:
+        for result in results:
+            assert result.counters[f"fill_{fifo.node}_{fifo.input}"] <= fifo.depth
+    return results[0]
+
+
+@pytest.mark.rtl
+def test_branches_keep_the_rate_of_the_slowest_stage_with_the_fifos_of_the_schedule() -> None:
+    network, mapping = branches()
+    mapping = with_fifos(mapping, network)
+    assert [(fifo.node, fifo.input) for fifo in mapping.fifos] == [("first", 1), ("second", 1)]
+    codes = codes_of(network.input.format.codes, np.random.default_rng(1), 20, 24)
+    result = ran(network, mapping, codes)
+    assert result.cycles_per_frame == max(cost.cycles for _, cost in mapping.costs(network))
+
+
+@pytest.mark.rtl
+def test_the_least_depths_do_and_three_beats_less_wait_for_ever(monkeypatch) -> None:
+    """The slice at the input of the sum holds two beats more than the least depth counts on."""
+    network, bare = branches()
+    codes = codes_of(network.input.format.codes, np.random.default_rng(1), 6, 24)
+    least = {place: depth for place, depth in least_depths(bare, network).items() if depth}
+    assert least == {("first", 1): 11, ("second", 1): 11}
+    fifos = tuple(FifoMapping(*place, depth) for place, depth in least.items())
+    ran(network, replace(bare, fifos=fifos), codes)
+    monkeypatch.setattr(Mapping, "check", lambda mapping, network: mapping)
+    shallow = replace(bare, fifos=(fifos[0], replace(fifos[1], depth=8)))
+    with pytest.raises(SimulationError, match="frame 0 never came: 0 of"):
+        Simulator(Accelerator(network, shallow)).run(torch.from_numpy(codes))
+
+
+def test_a_graph_that_would_wait_for_ever_is_not_built() -> None:
+    network, mapping = branches()
+    with pytest.raises(BadInput) as caught:
+        Accelerator(network, mapping)
+    for word in ("input 1 of first", "from 'x'", "a depth of 0 beats", "at least 11"):
+        assert word in str(caught.value)
+
+
+def test_memories_of_fifos_have_the_bits_of_the_formulas() -> None:
+    network, mapping = branches()
+    mapping = with_fifos(mapping, network)
+    verilog = generate_accelerator(Accelerator(network, mapping)).verilog
+    buffers = re.findall(r"^  reg \[(\d+):0\] \S+ \[(\d+):0\];", verilog, re.M)
+    stated = sum(cost.buffer_bits for _, cost in mapping.costs(network))
+    assert sum((int(a) + 1) * (int(b) + 1) for a, b in buffers) == stated

@@ -26,6 +26,8 @@ from model.ir.pe_array import SLICE_LATENCY, PeArraySpec, requantize_latency
 from model.ir.requantize import RequantizeSpec
 from sim.block import FULL_SPEED, Block, check_values, run_blocks
 from tests.examples import codes_of, scale_of, vector
+from tests.hdl import conv_cases
+from tests.hdl.conv_cases import ConvCase, engine_input
 from tests.strategies import requantize_tensors
 from tests.tools import require_tools
 
@@ -85,6 +87,27 @@ STAGES = [
     (7, SHAPES[13]),
 ]
 
+# Frames of 12 vectors, many of them in an array whose tiles and pixels divide them or not.
+SPARSE = (1, 4, 0.4)
+FRAME, KERNEL = (3, 4, 3), (3, 2, 1, 1)
+VECTORS = [
+    ConvCase(FRAME, 5, KERNEL, (2, 6, 1, 1)),
+    ConvCase(FRAME, 5, KERNEL, (2, 9, 4, 2)),
+    ConvCase(FRAME, 9, KERNEL, (9, 9, 5, 1)),  # sending is the limit
+    ConvCase(FRAME, 9, KERNEL, (3, 6, 7, 1)),
+    ConvCase(FRAME, 5, (3, 2, 1, 0), (3, 9, 3, 1), formats=(U(3, False), B)),
+    ConvCase(FRAME, 5, (3, 2, 1, 0), (2, 6, 1, 2), SPARSE),  # absent weights as zeros
+    ConvCase(FRAME, 5, KERNEL, (1, 2, 1, 1), SPARSE, tiled=True),
+    ConvCase(FRAME, 5, KERNEL, (1, 3, 5, 1), SPARSE, tiled=True),
+    ConvCase(FRAME, 5, KERNEL, (4, 2, 1, 2), (2, 4, 0.4), tiled=True),
+    ConvCase(FRAME, 5, KERNEL, (2, 2, 5, 1), (2, 4, 0.4), tiled=True),  # loading is the limit
+    ConvCase(FRAME, 5, KERNEL, (2, 3, 3, 2), (2, 4, 0.0), tiled=True),  # nothing is kept
+    ConvCase(FRAME, 5, (3, 2, 1, 0), (2, 3, 2, 1), (2, 3, 0.5), True, (U(3, False), B)),
+    ConvCase(FRAME, 8, KERNEL, (1, 3, 5, 3), SPARSE, tiled=True),  # beats of several folds
+    ConvCase(FRAME, 9, KERNEL, (2, 9, 4, 4), formats=(U(3, False), B)),
+    ConvCase(FRAME, 5, KERNEL, (2, 3, 1, 4), (2, 4, 0.4), tiled=True),
+]
+
 
 def layer(case, n: int) -> LinearSpec:
     entry, weight, outputs, inputs = case[:4]
@@ -136,13 +159,34 @@ def bench():
     return blocks, expected, run_blocks(list(blocks.values()))
 
 
+@cache
+def vectors_bench():
+    """Arrays that read several vectors a frame, with the sums expected, and what they did."""
+    blocks, expected = {}, {}
+    for n, case in enumerate(VECTORS):
+        node = case.node(n)
+        spec, frames = case.spec(node), case.frames(FRAMES)
+        name = f"vectors {n}"
+        blocks[name] = Block(
+            name,
+            make_engine(spec, node, case.lanes),
+            engine_input(spec, node.spec, frames),
+            node.spec.vectors * case.out_channels,
+            engine_files(spec, node),
+            out_shape=node.spec.out_shape(case.frame),
+        )
+        expected[name] = conv_cases.evaluated(node, frames)[0]
+    return blocks, expected, run_blocks(list(blocks.values()))
+
+
 @pytest.fixture(autouse=True)
 def _tools() -> None:
     require_tools("g++")
 
 
-def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
+@pytest.mark.parametrize("made", [bench, vectors_bench])
+def test_equals_golden_under_every_stall_pattern(made) -> None:
+    blocks, expected, traces = made()
     for name, block in blocks.items():
         check_values(traces, block, expected[name])
 
@@ -150,7 +194,7 @@ def test_equals_golden_under_every_stall_pattern() -> None:
 def test_an_array_takes_the_cycles_of_its_formula() -> None:
     _, _, traces = bench()
     for n, case in enumerate(CASES):
-        stated = PeArraySpec(*case[4:6]).fold_cycles(layer(case, n), case[6])
+        stated = PeArraySpec(*case[4:6]).cycles(layer(case, n), case[6])
         gaps = traces[f"array {n}", FULL_SPEED].gaps
         assert gaps[2:] == [stated] * len(gaps[2:]), (case, gaps, stated)
 
@@ -160,7 +204,7 @@ def test_the_array_never_idles_where_the_drain_is_wide_enough() -> None:
         spec, lin = PeArraySpec(*case[4:6]), layer(case, n)
         if case[6] >= spec.drain_lanes(lin):
             stated = spec.row_folds(lin) * spec.col_folds(lin)
-            assert spec.fold_cycles(lin, case[6]) == stated, case
+            assert spec.cycles(lin, case[6]) == stated, case
 
 
 def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
@@ -195,6 +239,35 @@ def test_steps_are_those_of_the_formula_under_every_stall_pattern() -> None:
             assert trace.steps == {"step": FRAMES * costs[name].steps}, (name, pattern)
 
 
+@pytest.mark.parametrize("n", range(len(VECTORS)))
+def test_a_frame_of_vectors_runs_without_a_bubble(n: int) -> None:
+    """Cycles, latency and steps of a frame are those stated, so nothing idles between vectors."""
+    _, _, traces = vectors_bench()
+    node = VECTORS[n].node(n)
+    spec, lanes = VECTORS[n].spec(node), VECTORS[n].lanes
+    trace = traces[f"vectors {n}", FULL_SPEED]
+    assert trace.gaps[2:] == [spec.cycles(node.spec, lanes)] * len(trace.gaps[2:])
+    assert trace.latency == spec.latency(node.spec, lanes)
+
+
+@pytest.mark.parametrize("n", range(len(VECTORS)))
+def test_only_stored_tiles_are_read_under_every_stall_pattern(n: int) -> None:
+    _, _, traces = vectors_bench()
+    node = VECTORS[n].node(n)
+    spec = VECTORS[n].spec(node)
+    stated = FRAMES * spec.groups(node.spec) * spec.steps(node.spec)
+    for (name, pattern), trace in traces.items():
+        if name == f"vectors {n}":
+            assert trace.steps == {"step": stated}, pattern
+
+
 def test_refuses_lanes_that_do_not_divide_the_rows() -> None:
     with pytest.raises(ValueError, match="lanes must divide 4 rows, not 3"):
         PeArray(PeArraySpec(4, 2), layer(SHAPES[0], 0), lanes=3, weight_file="w.hex")
+
+
+@pytest.mark.parametrize(("tiles", "file"), [(None, "i.hex"), (3, None)])
+def test_refuses_tiles_without_an_index_file_and_the_reverse(tiles, file) -> None:
+    spec = PeArraySpec(4, 2, 1, tiles)
+    with pytest.raises(ValueError, match="an index file is needed for tiles"):
+        PeArray(spec, layer(SHAPES[0], 0), lanes=2, weight_file="w.hex", index_file=file)

@@ -30,6 +30,18 @@ def test_codes_lie_where_the_description_puts_them(shape: tuple[int, ...], lanes
     assert beats.groups * beats.per_group == beats.count
 
 
+@pytest.mark.parametrize(("shape", "lanes"), SHAPES)
+def test_ends_and_beats_of_codes_are_those_of_the_indices(
+    shape: tuple[int, ...], lanes: int
+) -> None:
+    beats, places = Beats(shape, lanes), Beats(shape, lanes).indices()
+    assert beats.ends().tolist() == places.max(axis=1).tolist()
+    for beat, codes in enumerate(places):
+        assert set(beats.beat_of(codes[codes >= 0]).tolist()) == {beat}
+    kept = places.ravel()[: places.max() + 1]
+    assert beats.contiguous == (kept.tolist() == list(range(len(kept))))
+
+
 @pytest.mark.parametrize(("lanes", "aligned"), [(1, True), (4, True), (5, False), (24, False)])
 def test_pixels_begin_new_beats_up_to_their_channels(lanes: int, aligned: bool) -> None:
     assert Beats((3, 2, 4), lanes).aligned is aligned

@@ -2,16 +2,22 @@ import dataclasses
 import json
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.ir.add import AddSpec
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
-from model.ir.mapping import Engine, Mapping, StageMapping
-from model.ir.network import Network
+from model.ir.linear import LinearSpec
+from model.ir.mapping import Engine, FifoMapping, Mapping, StageMapping
+from model.ir.network import InputSpec, Network, Node
+from model.ir.numerics import UniformFormat
 from model.ir.pe_array import PeArraySpec
 from model.ir.planner import Budget, plan
+from model.ir.requantize import RequantizeSpec
+from model.ir.schedule import with_fifos
 from tests.examples import example_network
 from tests.strategies import networks
 from tests.tools import refused
@@ -123,3 +129,75 @@ def test_json_form_that_is_wrong_is_named(path: tuple, value: object, named: str
         place = place[part]
     place[path[-1]] = value
     assert named in refused(lambda: Mapping.from_json(form, "mapping")).thing
+
+
+def branch() -> Network:
+    """x on 2 lanes, 6 beats, to a layer and past it, and both into a sum."""
+    format, zeros = UniformFormat(4, False), np.zeros
+    rule = RequantizeSpec(format, 4, "one", 0, 8)
+    layer = LinearSpec(12, 12, format, format, rule)
+    tensors = {"weight": zeros((12, 12), int), "b": zeros(12, int)}
+    add = AddSpec((12,), format, format, format, 2, 4)
+    factors = {"mx": zeros(1, int), "my": zeros(1, int)}
+    nodes = (Node("fc", layer, ("x",), 1.0, tensors), Node("sum", add, ("fc", "x"), 1.0, factors))
+    return Network("branch", InputSpec("x", (12,), format, 1.0), nodes)
+
+
+BRANCH = Mapping(
+    2,
+    (Engine("pe", PeArraySpec(4, 3)),),
+    (StageMapping("fc", "pe", 2), StageMapping("sum", None, 2)),
+    (FifoMapping("sum", 1, 5),),
+)
+
+
+def test_a_fifo_counts_as_buffer_of_the_node_behind_it() -> None:
+    """4 words of 2 codes of 4 bits and 2 marks; the fifth beat is in a register."""
+    with_fifo, without = (
+        {node.name: cost for node, cost in mapping.costs(branch())}
+        for mapping in (BRANCH.check(branch()), dataclasses.replace(BRANCH, fifos=()))
+    )
+    assert with_fifo["sum"].buffer_bits - without["sum"].buffer_bits == 4 * 10
+    assert with_fifo["fc"] == without["fc"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fifos": ()}, ["input 1 of sum", "from 'x'", "a depth of 0 beats", "at least 5"]),
+        (
+            {"fifos": (FifoMapping("sum", 1, 4),)},
+            ["input 1 of sum", "from 'x'", "a depth of 4 beats", "at least 5", "with_fifos"],
+        ),
+        (
+            {"fifos": (FifoMapping("sum", 2, 5),)},
+            ["mapping: fifos", "1 before input 2 of 'sum'", "at most one"],
+        ),
+        (
+            {"fifos": (FifoMapping("sum", 1, 5),) * 2},
+            ["mapping: fifos", "2 before input 1 of 'sum'", "at most one"],
+        ),
+        ({"input_lanes": 4}, ["lanes of x", "found 4", "2, as sum has", "plan again"]),
+    ],
+)
+def test_a_graph_that_would_wait_for_ever_is_refused_by_its_branch(change, words) -> None:
+    mapping = dataclasses.replace(BRANCH, **change)
+    with pytest.raises(BadInput) as caught:
+        mapping.check(branch())
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_fifo_has_a_least_depth_of_its_own() -> None:
+    with pytest.raises(ValueError, match="depth must be from 3 to"):
+        FifoMapping("sum", 1, 2)
+    with pytest.raises(ValueError, match="input must be at least 0, not -1"):
+        FifoMapping("sum", -1, 3)
+
+
+def test_the_depths_of_the_schedule_are_at_least_the_least_ones() -> None:
+    filled = with_fifos(BRANCH, branch())
+    assert [(fifo.node, fifo.input) for fifo in filled.fifos] == [("sum", 1)]
+    assert filled.fifos[0].depth >= 5
+    assert Mapping.from_json(json.loads(json.dumps(filled.to_json())), "mapping") == filled
+    assert with_fifos(MAPPING, NETWORK) == MAPPING

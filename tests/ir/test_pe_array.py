@@ -1,10 +1,19 @@
 """Costs of the PE array, by examples worked out by hand."""
 
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from model.ir.beats import Beats
+from model.ir.block_circulant import BlockCirculantStorage
+from model.ir.block_sparse import BlockSparseStorage
+from model.ir.conv import ConvSpec
+from model.ir.errors import BadInput
 from model.ir.linear import LinearSpec
+from model.ir.network import Network, Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, UniformFormat
 from model.ir.pe_array import PeArraySpec
 from model.ir.requantize import RequantizeSpec
@@ -141,3 +150,160 @@ def test_selection_costs_its_beats_and_a_padded_mask() -> None:
     assert (cost.input_beats, cost.output_beats, cost.cycles) == (3, 5, 5)
     assert cost.parameter_bits == cost.memory_bits == 15
     assert cost.multiplier_count == cost.macs == 0
+
+
+def conv(channels: int, out: int, kernel: tuple[int, int], groups: int = 1, **more) -> ConvSpec:
+    """A convolution over a frame of 4 × 5 pixels: stride 1, no padding."""
+    rule = RequantizeSpec(UNSIGNED, 4, "one", 0, 12)
+    formats = more.pop("formats", (UNSIGNED, SIGNED))
+    return ConvSpec(4, 5, channels, out, *kernel, 1, 0, groups, *formats, rule, **more)
+
+
+def node(spec, mask=None, sizes=None) -> Node:
+    """A node whose weights are all code 1, or those of the kept blocks of a mask."""
+    codes = np.ones((spec.matrix_rows, spec.matrix_columns), dtype=np.int64)
+    tensors = {"weight": codes}
+    if mask is not None:
+        storage, tensors = BlockSparseStorage.pack(codes, mask, *map(np.array, sizes))
+        spec = replace(spec, storage=storage)
+    return Node("layer", spec, ("x",), 1.0, tensors | parameters(spec))
+
+
+def parameters(spec) -> dict[str, np.ndarray]:
+    """Requantization parameters, all of them 1."""
+    shapes = spec.requantize.tensor_shapes(spec.matrix_rows)
+    return {name: np.ones(shape, dtype=np.int64) for name, shape in shapes.items()}
+
+
+def test_words_of_a_fully_connected_layer_are_its_columns_in_order() -> None:
+    assert PeArraySpec(1, 3).words(layer(2, 5)).tolist() == [[0, 1, 2], [3, 4, -1]]
+
+
+def test_words_of_a_dense_convolution_hold_every_kernel_row() -> None:
+    """Kernel 2 × 2 on 3 channels, 2 lanes: columns are (kernel row, kernel column, channel)."""
+    assert PeArraySpec(1, 4).words(conv(3, 2, (2, 2))).tolist() == [
+        [0, 1, 6, 7],
+        [2, -1, 8, -1],
+        [3, 4, 9, 10],
+        [5, -1, 11, -1],
+    ]
+
+
+def test_words_of_a_block_sparse_convolution_hold_one_kernel_row() -> None:
+    words = PeArraySpec(1, 2, 1, 1).words(conv(3, 2, (2, 2)))
+    assert words[:5].tolist() == [[0, 1], [2, -1], [3, 4], [5, -1], [6, 7]]
+    assert len(words) == 8
+
+
+@pytest.mark.parametrize("tiles", [None, 1])
+def test_words_hold_every_column_once(tiles: int | None) -> None:
+    spec = conv(5, 2, (3, 2))
+    words = PeArraySpec(1, 6 if tiles is None else 2, 1, tiles).words(spec)
+    assert sorted(words[words >= 0]) == list(range(spec.matrix_columns))
+    assert len(words) == PeArraySpec(1, 6 if tiles is None else 2, 1, tiles).col_folds(spec)
+
+
+def test_cost_of_a_convolution() -> None:
+    """Kernel 2 × 2, 3 to 9 channels at 12 positions; 3 × 4 is 3 folds of 4 steps, 2 pixels."""
+    spec, source = conv(3, 9, (2, 2)), Beats((4, 5, 3), 2)
+    cost = PeArraySpec(3, 4, 2).cost(spec, (source,), 3)
+    assert cost.steps == cost.cycles == 6 * 12
+    assert (cost.input_beats, cost.output_beats) == (40, 36)
+    assert cost.macs == cost.kept_macs == 12 * 9 * 12
+    assert cost.ideal_cycles == Fraction(1296, 24)
+    assert cost.multipliers == ((24, 4, 3),)
+    assert cost.weight_words == 72 * 12
+    assert cost.activation_words == 72 * 4 * 2
+    assert cost.weight_bits == 12 * 12 * 3
+    window = 2 * 5 * 2 * 2 * 4  # two rows of five pixels, two words of two codes of 4 bits each
+    results = 2 * 2 * 9 * spec.accumulator().bits
+    assert cost.buffer_bits == 2 * 2 * 16 * 4 + results + window
+
+
+def test_cost_of_tiles() -> None:
+    """4 × 6 on tiles of 2 × 2: 3 of 6 are stored, one of them in a fold without a weight."""
+    sparse = node(layer(4, 6), [[1, 0, 1], [0, 0, 0]], ([2, 2], [2, 2, 2]))
+    spec = PeArraySpec(2, 2, 1, 3)
+    assert spec.kept_tiles(sparse) == 3
+    assert spec.stored(sparse).tolist() == [[True, False, True], [True, False, False]]
+    cost = spec.cost(sparse.spec, vector(6, 2), 2)
+    assert (cost.steps, cost.cycles) == (3, 3)
+    assert (cost.macs, cost.kept_macs) == (24, 8)
+    assert cost.ideal_cycles == Fraction(8, 4)
+    assert cost.weight_bits == 3 * 4 * 3
+    assert cost.parameter_bits == 4 * 12 + 6 + 3 * 3  # b and m; a word number and a mark a tile
+    assert cost.buffer_bits == 2 * 6 * 4
+    narrow = spec.cost(sparse.spec, vector(6, 2), 1)
+    assert narrow.buffer_bits == 2 * 6 * 4 + 2 * 2 * 2 * sparse.spec.accumulator().bits
+    assert narrow.cycles == 4  # four sums leave one by one
+
+
+def test_a_weight_of_value_0_is_kept() -> None:
+    sparse = node(layer(2, 4), [[1, 1]], ([2], [2, 2]))
+    zeros = replace(sparse, tensors={**sparse.tensors, "weight": np.zeros(8, dtype=np.int64)})
+    assert PeArraySpec(2, 2).kept_tiles(zeros) == 2
+
+
+def test_crossbar_columns_of_the_zoo_are_skipped() -> None:
+    """Steps of the pruned LeNet-5, counted in blocks of 1 × 32 and of its channels."""
+    folder = Path(__file__).parents[2] / "zoo" / "lenet5_crossbar" / "network"
+    network = Network.load(folder)
+    fc, conv2 = network["fc1"], network["conv2"]
+    assert PeArraySpec(1, 32).kept_tiles(fc) == 500  # of 2500: each tile is a block
+    assert PeArraySpec(1, 20, 8).kept_tiles(conv2) == 396  # of 1250
+    spec = PeArraySpec(1, 20, 8, 396)
+    spec.check(conv2, 1)
+    assert spec.cost(conv2.spec, (Beats((12, 12, 20), 20),), 1).steps == 8 * 396
+
+
+SPARSE = node(layer(4, 6), [[1, 0, 1], [0, 1, 0]], ([2, 2], [2, 2, 2]))
+NO_ZERO = node(
+    LinearSpec(6, 4, UNSIGNED, BipolarFormat(), RequantizeSpec(UNSIGNED, 4, "one", 0, 12)),
+    [[1, 0, 1], [0, 1, 0]],
+    ([2, 2], [2, 2, 2]),
+)
+DEPTHWISE = node(conv(3, 3, (2, 2), groups=3))
+CIRCULANT = replace(layer(4, 6), storage=BlockCirculantStorage(2))
+CIRCULANT = Node(
+    "layer",
+    CIRCULANT,
+    ("x",),
+    1.0,
+    {"weight": np.ones((2, 3, 2), dtype=np.int64)} | parameters(CIRCULANT),
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "bad", "lanes", "words"),
+    [
+        (PeArraySpec(2, 4), DEPTHWISE, 1, ["engine of layer", "a lane array", "depthwise"]),
+        (PeArraySpec(2, 5), node(conv(3, 4, (2, 2))), 1, ["found 5", "2 (the kernel's rows)"]),
+        (PeArraySpec(2, 8), node(conv(3, 4, (2, 2))), 1, ["found 8", "at most the 3 channels"]),
+        (PeArraySpec(2, 4, 1, 9), node(conv(3, 4, (2, 2))), 1, ["found 4", "at most the 3"]),
+        (PeArraySpec(2, 2, 2), node(layer(4, 6)), 1, ["pixels", "found 2", "at most 1"]),
+        (PeArraySpec(2, 2, 13), node(conv(1, 4, (2, 2))), 1, ["pixels", "found 13", "at most 12"]),
+        (PeArraySpec(2, 2, 1, 6), node(layer(4, 6)), 1, ["tiles", "found 6", "dense weights"]),
+        (PeArraySpec(2, 2, 1, 4), SPARSE, 1, ["tiles", "found 4", "the 3 tiles of 2 × 2"]),
+        (PeArraySpec(2, 2), NO_ZERO, 1, ["12 weights in them that are not kept", "no zero"]),
+        (PeArraySpec(2, 3, 1, 4), NO_ZERO, 1, ["not kept", "divide the blocks"]),
+        (PeArraySpec(3, 2), node(layer(4, 6)), 2, ["lanes", "found 2", "divisor of the 3 rows"]),
+        (PeArraySpec(2, 2), node(layer(4, 6)), 4, ["lanes", "found 4", "divisor of the 2 rows"]),
+        (PeArraySpec(2, 2, 1, 3), SPARSE, 3, ["found 3", "a divisor, or a multiple, of the 2"]),
+        (PeArraySpec(2, 2), CIRCULANT, 1, ["block-circulant weights", "dense or block-sparse"]),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(spec, bad: Node, lanes: int, words) -> None:
+    with pytest.raises(BadInput) as caught:
+        spec.check(bad, lanes)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_tiles_of_kept_weights_need_no_zero() -> None:
+    PeArraySpec(2, 2, 1, 3).check(NO_ZERO, 1)
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1, None), (1, 1, 0, None), (1, 1, 1, 0)])
+def test_sizes_are_at_least_1(sizes) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        PeArraySpec(*sizes)

@@ -205,10 +205,15 @@ REMOVAL = [
     ),
 ]
 
+_RTL_NUMERICS = "hdl/lib/numerics.py"
 _RTL_REQUANTIZE = "hdl/lib/requantize.py"
 _REPACK = "hdl/lib/repack.py"
 _PE = "hdl/pe/processing_element.py"
 _ARRAY = "hdl/pe/array.py"
+_PE_COST = "model/ir/pe_array.py"
+_SEQUENCER = "hdl/pe/sequencer.py"
+_COLLECT = "hdl/pe/collect.py"
+_PE_BUFFER = "hdl/pe/buffer.py"
 
 RTL = [
     Mutation(
@@ -227,22 +232,22 @@ RTL = [
     ),
     Mutation(
         "RTL: the clamp loses the lowest code",
-        _RTL_REQUANTIZE,
-        "m.d.sync += code.eq(span.low)",
-        "m.d.sync += code.eq(span.low + 1)",
+        _RTL_NUMERICS,
+        "value < span.low, span.low",
+        "value < span.low, span.low + 1",
         "probe_rtl",
     ),
     Mutation(
         "RTL: the clamp spares one code above",
-        _RTL_REQUANTIZE,
-        "result > span.high",
-        "result > span.high + 1",
+        _RTL_NUMERICS,
+        "value > span.high",
+        "value > span.high + 1",
         "probe_rtl",
     ),
     Mutation(
         "RTL: the index of the parameters does not return to 0",
         _RTL_REQUANTIZE,
-        "index.eq(Mux(self.i.p.last, 0, index + 1))",
+        "index.eq(Mux(index == beats - 1, 0, index + 1))",
         "index.eq(index + 1)",
         "probe_rtl",
     ),
@@ -277,7 +282,7 @@ RTL = [
     Mutation(
         "RTL: a sum of the tree is too narrow",
         _PE,
-        "product.sum_of(min(count, self.cols))",
+        "product.sum_of(count)",
         "product.sum_of(1)",
         "probe_rtl",
     ),
@@ -290,9 +295,9 @@ RTL = [
     ),
     Mutation(
         "RTL: rows are dealt to the folds in turn",
-        _ARRAY,
-        "padded.reshape(folds, spec.rows, steps, spec.cols).swapaxes(1, 2)",
-        "padded.reshape(spec.rows, folds, steps, spec.cols).transpose(1, 2, 0, 3)",
+        _PE_COST,
+        "padded[:, words].reshape(folds, self.rows, *words.shape).swapaxes(1, 2)",
+        "padded[:, words].reshape(self.rows, folds, *words.shape).transpose(1, 2, 0, 3)",
         "probe_rtl",
     ),
     Mutation(
@@ -304,14 +309,14 @@ RTL = [
     ),
     Mutation(
         "RTL: the weight address does not return to 0",
-        _ARRAY,
-        "[fold.eq(0), word.eq(0), half.eq(~half)]",
-        "[fold.eq(0), half.eq(~half)]",
+        _SEQUENCER,
+        "[fold.eq(0), self.word.eq(0)]",
+        "fold.eq(0)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: the last fold drains as many beats as the others",
-        _ARRAY,
+        _COLLECT,
         "left.eq(Mux(final, last_drains, drains))",
         "left.eq(drains)",
         "probe_rtl",
@@ -319,13 +324,13 @@ RTL = [
     Mutation(
         "RTL: sums are taken while the holding register is busy",
         _ARRAY,
-        "en.eq(~done | free)",
+        "en.eq(~done | collect.free)",
         "en.eq(1)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: a stalled beat of sums does not hold",
-        _ARRAY,
+        _COLLECT,
         "with m.If(leave):",
         "with m.If(self.o.valid):",
         "probe_rtl",
@@ -339,23 +344,23 @@ RTL = [
     ),
     Mutation(
         "RTL: a vector is loaded over one in use",
-        _ARRAY,
+        _PE_BUFFER,
         "self.i.ready.eq(~full.bit_select(load_half, 1))",
         "self.i.ready.eq(1)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: both vectors load into one half",
-        _ARRAY,
-        "load_index.eq(0), load_half.eq(~load_half)",
-        "load_index.eq(0)",
+        _PE_BUFFER,
+        "pixel.eq(0), load_half.eq(~load_half)",
+        "pixel.eq(0)",
         "probe_rtl",
     ),
     Mutation(
         "RTL: rows beyond the matrix reach the next layer",
         _ARRAY,
-        "entering[row].eq(Mux(final, 0, sums[row]))",
-        "entering[row].eq(sums[row])",
+        "entering[pixel][row].eq(Mux(final, 0, sums[pixel][row]))",
+        "entering[pixel][row].eq(sums[pixel][row])",
         "probe_rtl",
     ),
     Mutation(
@@ -388,4 +393,39 @@ RTL = [
     ),
 ]
 
-FAULTS = [*GOLDEN, *REMOVAL, *RTL]
+_FFT = "hdl/circulant/fft.py"
+_MAC = "hdl/circulant/spectral_mac.py"
+_CIRCULANT = "hdl/circulant/array.py"
+
+CIRCULANT = [
+    Mutation(
+        "RTL: a stage of the FFT shifts one too far",
+        _FFT,
+        "(total.value + rounding(right)) >> right <<",
+        "(total.value + rounding(right)) >> right + 1 <<",
+        "probe_circulant",
+    ),
+    Mutation(
+        "RTL: a twiddle factor has the other sign",
+        _FFT,
+        "self.multiply(b - a, c)",
+        "self.multiply(a - b, c)",
+        "probe_circulant",
+    ),
+    Mutation(
+        "RTL: a spectral product has a conjugate",
+        _MAC,
+        "terms.append([both, -self._product(m, s, self.plus[n])])",
+        "terms.append([both, self._product(m, s, self.plus[n])])",
+        "probe_circulant",
+    ),
+    Mutation(
+        "RTL: the sets of lanes leave in the other order",
+        _CIRCULANT,
+        "word.eq(Array(choice)[which])",
+        "word.eq(Array(choice[::-1])[which])",
+        "probe_circulant",
+    ),
+]
+
+FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT]

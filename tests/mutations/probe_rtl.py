@@ -8,6 +8,7 @@ from amaranth.hdl import unsigned
 
 import hdl
 from hdl.lib.repack import Repack
+from model.ir.beats import Beats
 from model.ir.linear import LinearSpec
 from model.ir.mapping import Engine, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
@@ -74,7 +75,7 @@ def mapping() -> Mapping:
 
 def repacker() -> Block:
     """A repacker whose buffer must take a beat that it fills up while another waits in it."""
-    component = Repack(unsigned(3), in_length=6, length=6, in_lanes=2, lanes=5)
+    component = Repack(unsigned(3), Beats((6,), 2), Beats((6,), 5))
     codes = np.random.default_rng(3).integers(0, 8, (FRAMES, 6))
     return Block("repacker", component, codes, 6)
 
@@ -106,7 +107,7 @@ def main() -> None:
             mismatch(f"codes of the repacker under {pattern}")
     cycles = {
         block.name: max(cost.cycles for cost in costs_of(network(), mapping())),
-        spread.name: repack_cost(6, 6, 2, 5, masked=False).cycles,
+        spread.name: repack_cost(Beats((6,), 2), Beats((6,), 5), masked=False).cycles,
     }
     for name, stated in cycles.items():
         gaps = traces[name, SMOOTH].gaps[FRAMES // 2 :]

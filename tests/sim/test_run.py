@@ -88,6 +88,67 @@ def test_frames_beyond_the_memories_run_in_parts() -> None:
     assert result.counters["count"] == 1700 * MAPPING.beats(NETWORK, "fc2").count
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_frames_split_over_processes_give_what_one_process_gives(
+    processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = frames(150, 4)
+    alone = simulator().run(codes, processes=1)
+    monkeypatch.setattr(sim.run, "SHARE_CYCLES", 1)
+    run_bench, folders = sim.run.run_bench, []
+
+    def noted(folder, top, module, run, **kwargs) -> None:
+        folders.append(run)
+        run_bench(folder, top, module, run, **kwargs)
+
+    monkeypatch.setattr(sim.run, "run_bench", noted)
+    split = simulator().run(codes, processes=processes)
+    assert len(set(folders)) == processes
+    assert torch.equal(split.outputs, alone.outputs)
+    assert all(torch.equal(split.taps[name], alone.taps[name]) for name in alone.taps)
+    assert split.cycles_per_frame == alone.cycles_per_frame
+    assert split.latency_cycles == alone.latency_cycles
+    assert split.frames == alone.frames
+    work = ["count", "left", *(f"steps_fc{n}" for n in range(3))]
+    assert [split.counters[name] for name in work] == [alone.counters[name] for name in work]
+
+
+def test_short_runs_take_one_process_and_every_process_gets_two_frames() -> None:
+    cycles = max(cost.cycles for _, cost in MAPPING.costs(NETWORK))
+    enough = 2 * sim.run.SHARE_CYCLES // cycles + 1
+    assert simulator()._shares(10, 8) == 1
+    assert simulator()._shares(enough, 8) == 2
+    assert simulator()._shares(enough, 1) == 1
+    assert simulator()._shares(10**9, 8) == 8
+    with pytest.raises(BadInput, match="simulation: processes: found 0; expected at least 1"):
+        simulator().run(frames(2), processes=0)
+
+
+def test_taps_show_the_first_frames_also_where_a_process_has_fewer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sim.run, "SHARE_CYCLES", 1)
+    codes = frames(50, 4)
+    split, edges = simulator().run(codes, processes=4), golden.trace(NETWORK, codes)
+    for name, found in split.taps.items():
+        assert torch.equal(found, edges[name])
+
+
+def test_a_failure_in_one_process_names_its_frames_and_stops_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sim.run, "SHARE_CYCLES", 1)
+    broken = controlled(  # the second process lacks a beat and hangs; the first would run on
+        monkeypatch,
+        words=lambda c: c["words"] - (c["expected"] == 10 * 5),
+        settle=lambda c: c["settle"] if c["expected"] == 10 * 5 else 1 << 31,
+    )
+    monkeypatch.setattr(sim.run, "pairwise", lambda _: [(0, 4000), (4000, 4010)])
+    text = r"run of the frames 4000 to 4009: frame 9 never came: 45 of 50 output beats"
+    with pytest.raises(SimulationError, match=text):
+        broken.run(frames(4010, 5), processes=2)
+
+
 @pytest.mark.parametrize("cycles", [1, 23, 61, 150])
 def test_after_a_reset_in_mid_frame_everything_is_right(cycles: int) -> None:
     codes = frames(30, 5)

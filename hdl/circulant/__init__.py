@@ -1,0 +1,1 @@
+"""The block-circulant engine: real FFT units and spectral multiply-accumulators."""

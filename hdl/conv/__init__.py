@@ -1,0 +1,1 @@
+"""Convolutional stages: windows, pooling, residual addition, depthwise convolution."""

@@ -1,0 +1,1 @@
+"""The LSTM: activations, element-wise part, and the stage around them."""

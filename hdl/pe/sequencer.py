@@ -1,0 +1,101 @@
+"""The sequencers of a PE array: which words a step reads, and where a row fold ends."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.lib.rom import Rom, address_bits
+
+
+def _members(words: int, steps: int) -> dict:
+    return {
+        "go": In(1),
+        "index": Out(address_bits(words)),
+        "word": Out(address_bits(steps)),
+        "first": Out(1),
+        "last": Out(1),
+        "used": Out(1),
+    }
+
+
+class DenseSequencer(wiring.Component):
+    """All tiles in order: ``folds`` row folds of ``words`` steps.
+
+    Parameters
+    ----------
+    folds, words : int
+        Row folds, and activation words of a vector.
+
+    Members
+    -------
+    go : In(1)
+        Perform a step in this cycle.
+    index : Out
+        The activation word that the step reads.
+    word : Out
+        The weight word that it reads.
+    first, last : Out(1)
+        The step is the first, the last of its row fold.
+    used : Out(1)
+        A step is performed, and it is the last one of its vectors.
+    """
+
+    def __init__(self, folds: int, words: int) -> None:
+        self.folds, self.words = folds, words
+        super().__init__(_members(words, folds * words))
+
+    def elaborate(self, platform):
+        m = Module()
+        fold = Signal(address_bits(self.folds))
+        m.d.comb += [
+            self.first.eq(self.index == 0),
+            self.last.eq(self.index == self.words - 1),
+            self.used.eq(self.go & self.last & (fold == self.folds - 1)),
+        ]
+        with m.If(self.go):
+            m.d.sync += [self.index.eq(self.index + 1), self.word.eq(self.word + 1)]
+            with m.If(self.last):
+                m.d.sync += [self.index.eq(0), fold.eq(fold + 1)]
+        with m.If(self.used):
+            m.d.sync += [fold.eq(0), self.word.eq(0)]
+        return m
+
+
+class TileSequencer(wiring.Component):
+    """The tiles that are stored, in the order of an index memory.
+
+    The index memory is always one step ahead: it reads the entry of the step that comes next, so
+    that a step costs no cycle more than in an array without one.
+
+    Memory: ``tiles`` words: above a mark that ends a row fold, the number of the activation word.
+
+    Parameters
+    ----------
+    words, tiles : int
+        Activation words of a vector, and tiles.
+    index_file : str
+        .hex file of the index memory.
+
+    Members: as of :class:`DenseSequencer`.
+    """
+
+    def __init__(self, words: int, tiles: int, index_file: str) -> None:
+        self.words, self.tiles, self.index_file = words, tiles, index_file
+        super().__init__(_members(words, tiles))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.entries = entries = Rom(1 + len(self.index), self.tiles, self.index_file)
+        following, begun = Signal.like(self.word), Signal()
+        m.d.comb += [
+            entries.en.eq(1),
+            entries.addr.eq(Mux(self.go, following, self.word)),
+            following.eq(Mux(self.word == self.tiles - 1, 0, self.word + 1)),
+            self.last.eq(entries.data[0]),
+            self.index.eq(entries.data[1:]),
+            self.first.eq(~begun),
+            self.used.eq(self.go & (self.word == self.tiles - 1)),
+        ]
+        with m.If(self.go):
+            m.d.sync += [self.word.eq(following), begun.eq(~self.last)]
+        return m
