@@ -166,7 +166,6 @@ WRITES = {  # spec, seed, faults, whether rows are loaded
 
 
 @pytest.mark.rtl
-@pytest.mark.xfail(reason="cells without a file do not begin at level 0 in the simulator")
 def test_rows_are_written_verified_retried_and_reported_and_survive_a_reset() -> None:
     require_tools("g++")
     rng = np.random.default_rng(3)
