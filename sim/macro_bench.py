@@ -97,6 +97,7 @@ def measure(spec: MacroSpec, macros: int, active: int, cycles: int) -> Speed:
         "counters": ["cycle", "sum"],
         "max_cycles": 2 * cycles,
         "reset_after": None,
+        "stop": None,
         "result": "result.json",
     }
     (run / "job.json").write_text(json.dumps(job))
