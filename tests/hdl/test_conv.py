@@ -26,6 +26,10 @@ STAGES = [
     (4, ConvCase((5, 6, 4), 6, STRIDED, (3, 6, 2, 3))),
     (2, ConvCase((6, 6, 4), 6, (1, 1, 2, 0), (2, 2, 1, 2))),  # no line buffer
     (3, ConvCase((4, 4, 4), 6, (1, 1, 1, 0), (2, 4, 3, 2))),
+    (1, ConvCase((6, 6, 3), 2, (3, 3, 1, 0), (1, 9, 1, 1))),  # a narrow source made to wait
+    (1, ConvCase((5, 6, 4), 2, KERNEL, (1, 12, 4, 1))),
+    (1, ConvCase((6, 6, 4), 4, (1, 1, 2, 0), (1, 2, 1, 1))),
+    (2, ConvCase((6, 5, 3), 2, (5, 5, 1, 1), (1, 1, 3, 1), (1, 1, 0.5), tiled=True)),
     (4, ConvCase(DEEP, 6, KERNEL, (1, 4, 4, 2), BLOCKS, tiled=True)),
     (4, ConvCase(DEEP, 6, KERNEL, (1, 2, 7, 1), BLOCKS, tiled=True)),
     (4, ConvCase((4, 4, 4), 6, (3, 3, 1, 0), (2, 4, 1, 2), (2, 8, 0.4), tiled=True)),
