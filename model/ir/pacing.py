@@ -34,7 +34,7 @@ from model.ir.network import Network, Node
 from model.ir.pe_array import SLICE_LATENCY, STEP_LATENCY, PeArraySpec, requantize_latency
 from model.ir.pool import PoolSpec
 from model.ir.schedule import SLACK, waiting, with_fifos
-from model.ir.window_buffer import MOST_FRAMES, Feed, Paced, WindowBuffer, sliding
+from model.ir.window_buffer import MOST_FRAMES, Feed, Paced, WindowBuffer, passing, sliding
 from model.ir.window_feed import Loading, feed_of, loads
 
 SETTLED = 2
@@ -144,6 +144,8 @@ class _Fed:
 
     def _lanes(self, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Each channel by itself: a beat leaves after each group of channels."""
+        if not self.window.slots:
+            yield from passing(self.window, feed)
         for taken, left in sliding(self.window, feed, Paced(self.window)):
             yield taken, left.reshape(-1, self.node.spec.kernel_columns)[:, -1]
 

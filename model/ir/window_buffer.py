@@ -184,6 +184,13 @@ class WindowBuffer:
             group, line, column = np.meshgrid(groups, lines, columns, indexing="ij")
         return np.stack([line.ravel(), column.ravel(), group.ravel()], axis=1)
 
+    @property
+    def kept(self) -> np.ndarray:
+        """Which pixels of a frame a 1 × 1 kernel looks at, bool [rows · columns]."""
+        layer = self.layer
+        row, column = np.divmod(np.arange(layer.rows * layer.columns), layer.columns)
+        return (row % layer.stride == 0) & (column % layer.stride == 0)
+
     def cycles(self, pace: int = 1) -> int:
         """Cycles between two frames in steady state.
 
@@ -207,7 +214,7 @@ class WindowBuffer:
         """
         pace = max(pace, self.position_beats)
         if self.layer.area == 1:
-            return _passing(self, pace)
+            return _skipping(self, pace)
         always = Words(np.zeros(self.input_beats, np.int64), 0)
         return sliding(self, always, Paced(self, pace))
 
@@ -229,11 +236,9 @@ def _figures(window: WindowBuffer, pace: int) -> tuple[int, int]:
     return int(np.diff(ends)[MOST_FRAMES // 2 :].max()), latency
 
 
-def _passing(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _skipping(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The schedule of a 1 × 1 kernel: a beat leaves in the cycle in which it enters, or not."""
-    layer, groups = window.layer, window.groups
-    row, column = np.divmod(np.arange(layer.rows * layer.columns), layer.columns)
-    kept = (row % layer.stride == 0) & (column % layer.stride == 0)
+    kept, groups = window.kept, window.groups
     beats = np.diff(np.flatnonzero(kept), append=len(kept)) * groups  # from position to position
     times = np.maximum(beats, pace)
     begin = np.cumsum(times) - times
@@ -372,3 +377,11 @@ def sliding(
                 del writes[frame * used + row]
         yield feed.entered(), np.concatenate(left)
         frame += 1
+
+
+def passing(window: WindowBuffer, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same of a 1 × 1 kernel, whose beats pass as they are taken, if nothing waits for them."""
+    kept = np.repeat(window.kept, window.groups)
+    while True:
+        cycle = feed.row(window.input_beats, np.zeros(0, np.int64))
+        yield feed.entered(), cycle[kept]

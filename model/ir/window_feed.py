@@ -256,8 +256,7 @@ def loads(
         for entered, _ in sliding(window, feed, loading):
             yield entered, loading.frame_done()
     layer, groups = window.layer, window.groups
-    row, column = np.divmod(np.arange(layer.rows * layer.columns), layer.columns)
-    kept = np.flatnonzero((row % layer.stride == 0) & (column % layer.stride == 0))
+    kept = np.flatnonzero(window.kept)
     pixels = loading.size // groups
     firsts, lasts = kept[::pixels], np.append(kept[pixels - 1 :: pixels], kept[-1])[: len(kept)]
     passed = np.append(lasts[: len(firsts) - 1], kept[-1]) + 1  # pixels until each group is loaded
