@@ -50,6 +50,7 @@ def make_report(
     network, mapping = accelerator.network, accelerator.mapping
     costs = {node.name: cost for node, cost in mapping.costs(network)}
     result, bound = verdict.result, mapping.bound_cycles(network)
+    fewest = max(bound, *(cost.steps for cost in costs.values()))  # cycles with these engines
     layers = []
     for stage, node in zip(mapping.stages, network.nodes, strict=True):
         cost = costs[node.name]
@@ -76,7 +77,7 @@ def make_report(
         steps = result.counters.get(f"steps_{node.name}")
         if steps:  # words counted in RTL: each step reads one weight and one activation word
             entry["busy"] = steps / result.counters[f"span_{node.name}"]
-            entry["busy_bound"] = cost.steps / bound
+            entry["busy_bound"] = cost.steps / fewest
             done = cost.kept_macs * result.frames
             entry["weight_reuse"] = done / (steps * cost.weight_words // cost.steps)
             entry["activation_reuse"] = done / (steps * cost.activation_words // cost.steps)

@@ -74,5 +74,4 @@ def test_every_layer_equals_golden_also_with_stalls_and_after_a_reset() -> None:
         if stall == Stall():
             assert result.cycles_per_frame == cycles
             busy = result.counters["steps_depth"] / result.counters["span_depth"]
-            steps = {node.name: cost.steps for node, cost in mapping.costs(net)}["depth"]
-            assert busy >= 0.95 * steps / mapping.bound_cycles(net)
+            assert busy >= 0.95  # it sets the pace
