@@ -6,9 +6,9 @@ import pytest
 
 from hdl.stage import make_stage, stage_files
 from model.ir.beats import Beats
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
+from tests.hdl.benches import check_all
 from tests.hdl.conv_cases import ConvCase, evaluated
-from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
 
@@ -61,15 +61,8 @@ def bench():
     return blocks, expected, run_blocks(list(blocks.values()))
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for name, block in blocks.items():
-        check_values(traces, block, expected[name])
+    check_all(*bench())
 
 
 @pytest.mark.parametrize("n", range(len(STAGES)))

@@ -449,10 +449,10 @@ CONV = [
         "probe_conv",
     ),
     Mutation(
-        "RTL: a window waits for a word more than it needs",
+        "RTL: a window reads a word before it is written",
         _WINDOW,
         "(head > address)",
-        "(head > address + 1)",
+        "(head >= address)",
         "probe_conv",
     ),
     Mutation(
