@@ -479,8 +479,8 @@ CONV = [
     Mutation(
         "RTL: an addition takes a beat without its partner",
         _ADD,
-        "x.o.ready.eq(en & y.o.valid)",
-        "x.o.ready.eq(en)",
+        "y.o.ready.eq(en & x.o.valid)",
+        "y.o.ready.eq(en)",
         "probe_conv",
     ),
     Mutation(
