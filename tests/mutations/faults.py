@@ -505,10 +505,10 @@ CONV = [
         "probe_conv",
     ),
     Mutation(
-        "RTL: the FIFO of a short cut has half its depth",
+        "RTL: the FIFO of a short cut holds three beats",
         "hdl/accelerator.py",
         "Fifo(*self._beat(edge), spec.depth)",
-        "Fifo(*self._beat(edge), spec.depth // 2)",
+        "Fifo(*self._beat(edge), 3)",
         "probe_conv",
     ),
     Mutation(
