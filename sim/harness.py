@@ -67,6 +67,8 @@ class Harness(wiring.Component):
         Cycles from reset to ``done``.
     steps_<node> : Out(32)
         Steps that the node's engine has performed.
+    span_<node> : Out(32)
+        Cycles from its first step to its last one, both counted: it was busy in ``steps`` of them.
     fill_<node>_<input> : Out(32)
         The most beats that were ever in the FIFO before an input of the node.
     """
@@ -84,7 +86,8 @@ class Harness(wiring.Component):
     @property
     def counters(self) -> tuple[str, ...]:
         """Names of the counter ports."""
-        return (*COUNTERS, *(f"steps_{node}" for node in self.engines), *self.fills)
+        work = (f"{name}_{node}" for node in self.engines for name in ("steps", "span"))
+        return (*COUNTERS, *work, *self.fills)
 
     def elaborate(self, platform):
         m = Module()
@@ -149,9 +152,12 @@ class Harness(wiring.Component):
             with m.If(sink.count == beats - 1):
                 m.d.sync += self.first_out.eq(self.cycle)
         for node in self.engines:
-            count = getattr(self, f"steps_{node}")
+            count, span = getattr(self, f"steps_{node}"), getattr(self, f"span_{node}")
+            elapsed = Signal(32, name=f"elapsed_{node}")
+            with m.If(elapsed != 0):
+                m.d.sync += elapsed.eq(elapsed + 1)
             with m.If(getattr(placed, f"step_{node}")):
-                m.d.sync += count.eq(count + 1)
+                m.d.sync += [count.eq(count + 1), span.eq(elapsed + 1), elapsed.eq(elapsed + 1)]
         for name in self.fills:
             most, fill = getattr(self, name), getattr(placed, name)
             with m.If(fill > most):
