@@ -55,7 +55,8 @@ def make_report(
     """All figures of a run, as plain data. The keys are part of the command line's contract."""
     network, mapping = accelerator.network, accelerator.mapping
     costs = {node.name: cost for node, cost in mapping.costs(network)}
-    result = verdict.result
+    result, bound = verdict.result, mapping.bound_cycles(network)
+    fewest = max(bound, *(cost.steps for cost in costs.values()))  # cycles with these engines
     layers = []
     for stage, node in zip(mapping.stages, network.nodes, strict=True):
         cost = costs[node.name]
@@ -72,6 +73,8 @@ def make_report(
             "weight_bits": cost.weight_bits,
             "density": _density(engine, cost),
             "utilisation": _utilisation(engine, cost),
+            "busy": None,
+            "busy_bound": None,
             "dense": _dense(network, mapping, stage, node, cost),
             "weight_reuse": None,
             "activation_reuse": None,
@@ -79,6 +82,8 @@ def make_report(
         }
         steps = result.counters.get(f"steps_{node.name}")
         if steps:  # words counted in RTL: each step reads one weight and one activation word
+            entry["busy"] = steps / result.counters[f"span_{node.name}"]
+            entry["busy_bound"] = cost.steps / fewest
             done = cost.kept_macs * result.frames
             entry["weight_reuse"] = done / (steps * cost.weight_words // cost.steps)
             entry["activation_reuse"] = done / (steps * cost.activation_words // cost.steps)
@@ -102,7 +107,7 @@ def make_report(
             "differences": [f"{check}: {text}" for check, text in verdict.differences],
             "cycles_per_frame": result.cycles_per_frame if result.frames > 1 else None,
             "latency_cycles": result.latency_cycles,
-            "bound_cycles_per_frame": mapping.bound_cycles(network),
+            "bound_cycles_per_frame": bound,
             "utilisation": macs / (result.cycles_per_frame * multipliers)
             if result.frames > 1
             else None,
@@ -252,7 +257,7 @@ def _table(title: str, *columns: str, texts: int) -> Table:
 
 
 def _layers(report: dict[str, Any]) -> Table:
-    columns = "layer", "engine", "cycles", "bound", "mult.", "used", "weight bits"
+    columns = "layer", "engine", "cycles", "bound", "mult.", "used", "busy", "weight bits"
     table = _table("layers", *columns, "reuse w / a", texts=2)
     for layer in report["layers"]:
         reuse, used = (layer["weight_reuse"], layer["activation_reuse"]), layer["utilisation"]
@@ -263,10 +268,18 @@ def _layers(report: dict[str, Any]) -> Table:
             f"{layer['bound_cycles']:,}",
             f"{layer['multipliers']:,}",
             "" if used is None else f"{100 * used:.0f} %",
+            _busy(layer),
             f"{layer['weight_bits']:,}",
             "" if reuse[0] is None else f"{reuse[0]:.2f} / {reuse[1]:.2f}",
         )
     return table
+
+
+def _busy(layer: dict[str, Any]) -> str:
+    """Counted share of cycles with a step, in parts of what the network's bound allows."""
+    if layer.get("busy") is None:
+        return ""
+    return f"{100 * layer['busy'] / layer['busy_bound']:.0f} %"
 
 
 def _pruned(report: dict[str, Any]) -> Table:

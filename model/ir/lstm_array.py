@@ -295,7 +295,15 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         stored = 0
         if repacks(before, after):
             stored = -(-before.lanes // after.lanes)
-        return computed + stored
+        return computed + stored + self._held(layer, lanes)
+
+    def _held(self, layer: LSTMSpec, lanes: int) -> int:
+        """Most cycles that beats of y of more codes than a word hold each other up.
+
+        Each is written in several cycles, and they may come one a cycle.
+        """
+        beats = self.natural(layer, lanes)
+        return (beats.count - 1) * (-(-beats.lanes // self.gates.cols) - 1)
 
     def waits(self, layer: LSTMSpec, lanes: int) -> int:
         """Cycles that ``loop`` may be too short by, as frames meet in folded transforms.
@@ -330,7 +338,7 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         natural = self.natural(layer, lanes)
         computed = self._computed(layer, parts)
         pace, loop = self._pace(layer, ins, lanes, parts), self._loop(layer, lanes, computed)
-        latency = self._loaded(layer, source) + computed
+        latency = self._loaded(layer, source) + computed + self._held(layer, lanes)
         if repacks(natural, out):
             latency += repack_cost(natural, out, masked=False).latency - natural.count
         peephole_bits = 0

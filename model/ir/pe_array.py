@@ -31,7 +31,7 @@ from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
 from model.ir.tree import tree_stages
 from model.ir.window_buffer import WindowBuffer
-from model.ir.window_feed import frame_cycles, vector_ends
+from model.ir.window_feed import Sending, frame_cycles, vector_ends
 
 SLICE_LATENCY = 1
 """The register slice between an engine and its requantizer."""
@@ -375,8 +375,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         loaded = np.append(ends[self.pixels - 1 : -1 : self.pixels], ends[-1])
         start = int((loaded + np.arange(len(loaded))[::-1] * computing).max()) + 1
         after = SLICE_LATENCY + requantize_latency(layer)
-        last = cost.cycles - (len(loaded) - 1) * self.group_cycles(layer, lanes, self.pixels)
-        fed = frame_cycles(window, self.pixels, computing, last)
+        fed = frame_cycles(window, source, self.pixels, *self.pipeline(layer, lanes))
         return replace(
             cost,
             cycles=max(cost.cycles, source.count, fed),
@@ -384,6 +383,18 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             latency=start + self.tail(layer, lanes) + after,
             buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
         )
+
+    def pipeline(self, layer: MatrixSpec, lanes: int) -> tuple[int, Sending | None]:
+        """Cycles to compute a group of vectors, and how its sums leave a result memory."""
+        if not self.reorders(lanes):
+            return self.vector_cycles(layer, lanes), None
+        word = max(self.rows, lanes)
+        words, beats = -(-layer.matrix_rows // word), word // lanes
+        last = -(-(layer.matrix_rows - (words - 1) * word) // lanes)
+        # A sparse array's first fold may end after its first step.
+        first = self.col_folds(layer) if self.tiles is None else 1
+        delay = STEP_LATENCY + self.tree_stages()
+        return self.steps(layer), Sending(words, beats, last, first, delay)
 
     def _array_cost(self, layer: MatrixSpec, lanes: int) -> StageCost:
         """The array and its requantizer, without what stands before them."""

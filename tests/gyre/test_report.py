@@ -28,6 +28,8 @@ LAYER = {
     "weight_bits": 46080,
     "density": 1.0,
     "utilisation": 0.9931,
+    "busy": 0.96,
+    "busy_bound": 0.9931,
     "dense": {"cycles": 64, "weight_bits": 46080},
     "weight_reuse": 1.0,
     "activation_reuse": 5.0,
@@ -39,6 +41,8 @@ SELECT = LAYER | {
     "multipliers": 0,
     "density": None,
     "utilisation": None,
+    "busy": None,
+    "busy_bound": None,
     "dense": None,
     "weight_reuse": None,
     "activation_reuse": None,
@@ -125,6 +129,12 @@ def test_nothing_is_cut(report: dict, width: int) -> None:
     ]:
         assert part in text or width < 80, part
     assert text.endswith("100 after a reset in mid-frame")
+
+
+def test_busy_cycles_stand_beside_those_of_the_bound() -> None:
+    row = next(line for line in shown(REPORT, 132) if " fc1 " in line)
+    assert " 99 % " in row  # used
+    assert " 97 % " in row  # 0.96 / 0.9931
 
 
 def test_the_verdict_comes_first_in_its_panel_and_whole() -> None:

@@ -1,4 +1,4 @@
-"""Stages of pooling, addition and depthwise convolution: memories and multipliers by formula."""
+"""Stages of images: memories and multipliers by formula."""
 
 import re
 from functools import cache
@@ -9,10 +9,10 @@ from hdl.stage import make_stage, stage_files
 from hdl.verilog import generate
 from model.ir.beats import Beats
 from model.ir.lane_array import LaneArraySpec
-from tests.hdl import test_add, test_depthwise, test_pool
+from tests.hdl import test_add, test_conv, test_depthwise, test_pool
 
-POOLS, ADDS, DEPTHWISE = (1, 10, 15, 17), (3,), (1, 5, 7)
-"""Cases of the three benches."""
+POOLS, ADDS, DEPTHWISE, CONVS = (1, 10, 15, 17), (3,), (1, 5, 7), (0, 2, 4, 13)
+"""Cases of the four benches."""
 
 
 def stages():
@@ -29,6 +29,11 @@ def stages():
         case = test_depthwise.CASES[n]
         node, beats = test_depthwise.node_of(case, n), Beats(case[0], case[4])
         yield node.spec, node, LaneArraySpec(case[4]), (beats,), case[4]
+    for n in CONVS:
+        in_lanes, case = test_conv.STAGES[n]
+        node = case.node(n)
+        source = test_conv.source(in_lanes, case)
+        yield node.spec, node, case.spec(node), (source,), case.lanes
 
 
 STAGES = list(stages())

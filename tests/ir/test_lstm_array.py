@@ -69,6 +69,15 @@ def test_more_sequences_give_the_rate_of_the_slowest_part() -> None:
     assert cycles[2] == one.pace(layer, ins, 2)
 
 
+def test_beats_of_y_that_are_wider_than_a_word_hold_each_other_up() -> None:
+    """As measured on the Google layer: beats of 64 codes, words of 8, 49 cycles more."""
+    node = node_of(8, True, features=153, cells=1024, projection=512, weight_bits=16)
+    gates, project = CirculantArraySpec(8, 128), CirculantArraySpec(8, 64)
+    engine = LSTMArraySpec(gates, 32, 8, project)
+    assert not engine.exact(node.spec, (Beats((153,), 1),), 64)
+    assert engine.loop(node.spec, 64) == 683
+
+
 def test_a_narrow_input_is_a_part_that_can_be_the_slowest() -> None:
     node = node_of(8, True, cells=16, features=64, projection=16)
     folded = CirculantArraySpec(8, 2, "folded")
