@@ -76,6 +76,8 @@ class EvaluateSection(Options):
 class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
+    ``goal`` is what the planner minimises: ``"cycles"`` a frame, or ``"energy"``.
+
     Under ``"pe_array"`` layers of exact arithmetic get PE arrays (depthwise convolutions lane
     arrays), circulant ones of fft arithmetic circulant arrays.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
@@ -84,6 +86,7 @@ class MappingSection(Options):
     engine: Literal["pe_array", "none"] = "pe_array"
     multipliers: int = Field(default=256, ge=1)
     memory_bits: int | None = Field(default=None, ge=1)
+    goal: Literal["cycles", "energy"] = "cycles"
 
 
 class SimulateSection(Options):

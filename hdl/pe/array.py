@@ -1,7 +1,7 @@
 """The PE array as an engine: activations in, accumulators out."""
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -95,7 +95,7 @@ class PeArray(wiring.Component):
         m.submodules.sequencer = sequencer = (
             DenseSequencer(folds, words)
             if self.index_file is None
-            else TileSequencer(words, steps, self.index_file)
+            else TileSequencer(words, steps, self.index_file, spec.per_fold(layer))
         )
         m.submodules.weights = weights = Rom(
             spec.rows * spec.cols * w_bits, steps, self.weight_file
@@ -115,10 +115,14 @@ class PeArray(wiring.Component):
         # Operand registers, then the processing elements; the marks of a step travel beside it.
         x = Signal(data.ArrayLayout(spec.cols * x_bits, spec.pixels), reset_less=True)
         w = Signal(data.ArrayLayout(spec.cols * w_bits, spec.rows), reset_less=True)
-        with m.If(en):
+        stages = 2 + spec.tree_stages()
+        moving = self._delay(m, en, issue, 1 + stages, "moving")  # where a step is, stage by stage
+        with m.If(en & moving[0]):
             m.d.sync += [x.eq(buffer.x), w.as_value().eq(weights.data)]
-        first = self._delay(m, en, issue & sequencer.first, 3 + spec.tree_stages(), "first")
-        done = self._delay(m, en, issue & sequencer.last, 4 + spec.tree_stages(), "done")
+        first = self._delay(m, en, issue & sequencer.first, 1 + stages, "first")[-1]
+        done = self._delay(m, en, issue & sequencer.last, 2 + stages, "done")[-1]
+        advance = Signal(stages)
+        m.d.comb += advance.eq(Cat(moving[1:]) & en.replicate(stages))
         shape = range_shape(acc)
         sums = Signal(data.ArrayLayout(data.ArrayLayout(shape, spec.rows), spec.pixels))
         formats = without_scale(layer.in_format), without_scale(layer.weight_format)
@@ -131,7 +135,7 @@ class PeArray(wiring.Component):
                 instance = f"pe_{row}" if spec.pixels == 1 else f"pe_{pixel}_{row}"
                 pe = place(m, platform, instance, name, ProcessingElement, *args)
                 m.d.comb += [
-                    pe.en.eq(en),
+                    pe.en.eq(advance),
                     pe.first.eq(first),
                     pe.x.as_value().eq(x[pixel]),
                     pe.w.as_value().eq(w[row]),
@@ -168,12 +172,14 @@ class PeArray(wiring.Component):
         return m
 
     def _delay(self, m, en, mark, cycles, name):
+        found = []
         for cycle in range(cycles):
             later = Signal(name=f"{name}_{cycle}")
             with m.If(en):
                 m.d.sync += later.eq(mark)
             mark = later
-        return mark
+            found.append(later)
+        return found
 
 
 def _names(node: Node, spec: PeArraySpec) -> tuple[str, str | None]:
@@ -198,5 +204,7 @@ def _(spec: PeArraySpec, node: Node) -> dict[str, str]:
         fold, word = np.nonzero(stored)
         last = np.diff(fold, append=-1) != 0
         number = to_bits(word[:, None], address_bits(spec.col_folds(layer)))
-        files[index_file] = hex_text(np.concatenate([last[:, None], number], axis=1))
+        if spec.per_fold(layer) is None:
+            number = np.concatenate([last[:, None], number], axis=1)
+        files[index_file] = hex_text(number)
     return files

@@ -72,7 +72,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
                         max(Fn, rows / lanes) + max(Fn, last))``, ``last`` being the beats of
                         the last fold, ``ceil((M - (Fm - 1) · rows) / lanes)``
     weight memory       ``S · rows · cols`` codes
-    index memory        ``tiles`` words: the number of an activation word, and a mark
+    index memory        ``tiles`` words: the number of an activation word, and a mark where the
+                        row folds may differ in their tiles (:meth:`per_fold`)
     activation buffer   ``2 · pixels · Fn · cols`` codes: one group loads while one is computed
     result memory       ``2 · pixels · ceil(M / n) · n`` accumulators, ``n = max(rows, lanes)``,
                         for more than one pixel, and for tiles where ``lanes`` is not ``rows``;
@@ -155,6 +156,25 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             return np.ones_like(kept)
         kept[:, 0] |= ~kept.any(axis=1)
         return kept
+
+    def per_fold(self, layer: MatrixSpec) -> int | None:
+        """Tiles of every row fold where the storage says that they are equally many, else None.
+
+        So it is if every block row keeps equally many blocks, and tiles cut the blocks evenly.
+        """
+        storage = layer.storage
+        even = (
+            self.tiles is not None
+            and isinstance(layer, LinearSpec)
+            and isinstance(storage, BlockSparseStorage)
+            and storage.per_row is not None
+            and storage.row_size is not None
+            and storage.column_size is not None
+            and not storage.row_size % self.rows
+            and not storage.column_size % self.cols
+            and not layer.matrix_columns % storage.column_size
+        )
+        return storage.per_row * (storage.column_size // self.cols) if even else None
 
     def kept_tiles(self, node: Node, weights: np.ndarray | None = None) -> int:
         """Tiles that a block-sparse array of this size stores for a node."""
@@ -399,7 +419,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         kept = layer.storage.weights(layer.matrix_rows, layer.matrix_columns) * layer.vectors
         parameter_bits = beats * lanes * requantize.channel_bits() + requantize.layer_bits()
         if self.tiles is not None:
-            parameter_bits += self.tiles * (index_bits(words) + 1)
+            marks = int(self.per_fold(layer) is None)
+            parameter_bits += self.tiles * (index_bits(words) + marks)
         buffer_bits = 2 * self.pixels * words * self.cols * activation
         if self.reorders(lanes):
             word = max(self.rows, lanes)
