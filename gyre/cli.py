@@ -233,7 +233,7 @@ def synth(
     liberty: Annotated[Path, typer.Option("--liberty", help="library of standard cells")],
     clock: Annotated[float, typer.Option("--clock", help="period in ns")],
     frames: Annotated[
-        int, typer.Option("--frames", help="test frames to simulate in gates, at least 20")
+        int, typer.Option("--frames", help="test frames to count in gates, at least 20")
     ] = 24,
     sets: SetOption = None,
     out: OutOption = None,

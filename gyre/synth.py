@@ -23,14 +23,14 @@ from model.ir.errors import BadInput
 from sim import technology
 from sim.gates.liberty import Library, read_liberty
 from sim.gates.power import Access, Part, accesses, measure
-from sim.gates.simulation import GateSimulator
+from sim.gates.simulation import GateSimulator, margin
 from sim.gates.synthesis import Netlist, find_yosys, synthesize
 from sim.gates.timing import Timing, analyse, check_period, find_sta
 from sim.technology import LEVELS, MemoryTechnology, Range
 
 FILE = "synth.json"
 FRAMES = 24
-"""Frames that are simulated in gates; the energy is that of all but the first."""
+"""Frames that are counted, in the middle of those that are simulated."""
 LEAST_FRAMES = 20
 WIRES = 1.5
 """Factor on the gates' energy that stands for wires and the clock tree, printed beside the rest."""
@@ -63,7 +63,8 @@ def synth(
     library.flip_flop  # noqa: B018  refused before anything is trained or built
     constants = technology.load_memory(memory)
     split = flow.dataset.test
-    codes = golden.quantize(flow.trained.network.input, split.real()[:frames])
+    total = frames + 2 * margin(flow.accelerator)
+    codes = golden.quantize(flow.trained.network.input, split.real()[:total])
     report = of_accelerator(
         flow.accelerator, codes, library, constants, period, gating=gating, begin=flow.begin
     )
@@ -84,7 +85,10 @@ def of_accelerator(
     gating: bool = True,
     begin: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """The report of an accelerator; ``codes`` are the input codes of the frames to simulate."""
+    """The report of an accelerator; ``codes`` are the input codes of the frames to simulate.
+
+    Those of the margin at either end are compared, but not counted.
+    """
     network, mapping = accelerator.network, accelerator.mapping
     missing: list[str] = []
     costs = [cost for _, cost in mapping.costs(network)]
@@ -123,6 +127,7 @@ def of_accelerator(
     expected = golden.run(network, codes)
     report["simulation"] = {
         "frames": len(codes),
+        "counted": activity.frames,
         "mismatches": int((result.outputs != expected).sum()),
         "cycles_per_frame": activity.cycles / activity.frames,
     }
@@ -299,8 +304,8 @@ def facts(report: dict[str, Any]) -> list[str]:
     if "simulation" in report:
         simulation = report["simulation"]
         lines.append(
-            f"netlist    {simulation['frames']} test frames, {simulation['mismatches']} mismatches,"
-            f" {simulation['cycles_per_frame']:,.2f} cycles a frame"
+            f"netlist    {simulation['frames']} test frames, {simulation['mismatches']} mismatches;"
+            f" {simulation['counted']} counted, {simulation['cycles_per_frame']:,.2f} cycles a frame"
         )
     if "energy" in report:
         energy = report["energy"]

@@ -126,7 +126,9 @@ class Requantize(wiring.Component):
             m.d.sync += index.eq(Mux(index == beats - 1, 0, index + 1))
         if spec.per == "layer":
             m.submodules.layer = layer = Rom(spec.m_bits, 1, self.layer_file)
-            m.d.comb += [layer.addr.eq(0), layer.en.eq(1)]
+            read = Signal()  # once is enough
+            m.d.sync += read.eq(1)
+            m.d.comb += [layer.addr.eq(0), layer.en.eq(~read)]
 
         operands = Signal(data.ArrayLayout(range_shape(self.acc), self.lanes), reset_less=True)
         with m.If(en):

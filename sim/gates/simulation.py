@@ -24,17 +24,21 @@ from sim.run import Result, Simulator
 HERE = Path(__file__).parent
 TOGGLES_FILE = "toggles.txt"
 CHUNK = 64
-CYCLES = 0xFFFFFFFF
+_IMPORTS = """\
+import "DPI-C" function void gyre_count(
+  input int index, input bit on, input bit level, input longint unsigned nets);
+import "DPI-C" function void gyre_write();
+"""
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What happened in the ``cycles`` between the end of the first frame and that of the last.
+    """What happened in the ``cycles`` between the ends of two frames, in steady state.
 
     Parameters
     ----------
     frames : int
-        Frames of the window: one less than were run.
+        Frames of the window.
     cycles : int
         Cycles of the window.
     toggles : dict of int to int
@@ -53,10 +57,15 @@ class GateSimulator(Simulator):
     """An accelerator whose Verilog is a netlist with counters; see :class:`Simulator`."""
 
     def __init__(self, accelerator: Accelerator, netlist: Netlist, library: Library, frames: int):
-        if frames < 2:
-            raise BadInput("frames of the gate netlist", frames, "at least 2", "give more")
-        self.counted = Counted(netlist, library, frames)
-        super().__init__(accelerator, verilog=self.counted.text, quick=True)
+        window = margin(accelerator), frames - margin(accelerator)
+        if window[1] <= window[0]:
+            raise BadInput(
+                "frames of the gate netlist", frames, f"more than {2 * window[0]}", "give more"
+            )
+        self.counted = Counted(netlist, library, *window)
+        super().__init__(
+            accelerator, verilog=self.counted.text, quick=True, sources=[HERE / "toggles.cpp"]
+        )
 
     def _read(self, path: Path, edge: str, frames: int) -> torch.Tensor:
         self.lines = (path.parent / TOGGLES_FILE).read_text().splitlines()
@@ -68,18 +77,27 @@ class GateSimulator(Simulator):
         return result, self.counted.activity(self.lines)
 
 
-class Counted:
-    """The text of a netlist with counters on all of its nets, module by module as synthesized."""
+def margin(accelerator: Accelerator) -> int:
+    """Frames before and after the window: a stage may hold two, so as many as can be in flight."""
+    return 2 * len(accelerator.mapping.stages)
 
-    def __init__(self, netlist: Netlist, library: Library, frames: int) -> None:
-        self.netlist, self.library, self.frames = netlist, library, frames
+
+class Counted:
+    """The text of a netlist with counters on all of its nets, module by module as synthesized.
+
+    They count from the end of frame ``first`` to that of frame ``last``, counted from 1.
+    """
+
+    def __init__(self, netlist: Netlist, library: Library, first: int, last: int) -> None:
+        self.netlist, self.library, self.first, self.last = netlist, library, first, last
         self.bases: dict[tuple[str, ...], int] = {}  # of each instance, where its counters begin
         self.plans = {name: _Plan(unit, library) for name, unit in netlist.units.items()}
         self.sizes: dict[str, int] = {}
-        self._place((), netlist.top, 0)
-        parts = [self._text(name) for name in netlist.units]
+        self.total = self._place((), netlist.top, 0)
+        parts = [_IMPORTS]
+        parts += [self._text(name) for name in netlist.units]
         parts += [ROM_SOURCE.read_text()]
-        parts += [(HERE / name).read_text() for name in ("gyre_ram.v", "gyre_toggles.v")]
+        parts += [(HERE / "gyre_ram.v").read_text()]
         self.text = "\n".join(parts)
 
     def _place(self, path: tuple[str, ...], name: str, base: int) -> int:
@@ -135,13 +153,13 @@ class Counted:
             pins += [f".gyre_on({on})", f".gyre_base({base} + 32'd{offset})"]
             body.append(f"  {_escaped(instance.kind)} placed_{n} ({', '.join(pins)});")
             offset += self.sizes[instance.kind]
+        counts: list[str] = []
         for n, (level, nets) in enumerate(plan.chunked()):
             pad = f"{CHUNK - len(nets)}'d0, " if len(nets) < CHUNK else ""
             bus = "{" + pad + ", ".join(f"n{net}" for net in reversed(nets)) + "}"
-            body.append(
-                f"  gyre_toggles t{n} (.clk(n{plan.clock}), .on({on}), .level(1'b{level}),"
-                f" .index({base} + 32'd{n}), .nets({bus}));"
-            )
+            counts.append(f"    gyre_count({base} + 32'd{n}, {on}, 1'b{level}, {bus});")
+        if counts:
+            body += [f"  always @(posedge n{plan.clock}) begin", *counts, "  end"]
         if top:
             body += self._window(unit, plan.clock)
         return "\n".join([*lines, *body, "endmodule\n"])
@@ -150,11 +168,11 @@ class Counted:
         width = len(unit.ports["o__payload"][1])
         return [
             "  reg [31:0] ends;",
-            f"  wire on = ends >= 1 && ends < {self.frames};",
+            f"  wire on = ends >= {self.first} && ends < {self.last};",
             f"  always @(posedge n{clock}) if (rst) ends <= 0;",
             f"    else if (o__valid & o__ready & o__payload[{width - 1}]) ends <= ends + 1;",
-            f"  gyre_toggles cycles (.clk(n{clock}), .on(on), .level(1'b1),"
-            f" .index(32'd{CYCLES}), .nets({CHUNK}'d1));",
+            f"  always @(posedge n{clock}) gyre_count(32'd{self.total}, on, 1'b1, {CHUNK}'d1);",
+            "  final gyre_write();",
         ]
 
     def activity(self, lines: list[str]) -> Activity:
@@ -164,7 +182,7 @@ class Counted:
             index, *planes = line.split()
             bits = np.array([[int(p, 16) >> n & 1 for n in range(CHUNK)] for p in planes])
             counts[int(index)] = (bits << np.arange(len(planes))[:, None]).sum(axis=0).tolist()
-        cycles = counts[CYCLES][0]
+        cycles = counts[self.total][0]
         found: dict[tuple[int, tuple[tuple[str, ...], int]], int] = {}
         for path, base in self.bases.items():
             plan = self.plans[self._unit_at(path)]
@@ -178,7 +196,7 @@ class Counted:
                     toggles[net] = found[0, place]
                 if (1, place) in found:
                     high[net] = found[1, place]
-        return Activity(self.frames - 1, cycles, toggles, high)
+        return Activity(self.last - self.first, cycles, toggles, high)
 
     def _unit_at(self, path: tuple[str, ...]) -> str:
         name = self.netlist.top

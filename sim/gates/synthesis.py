@@ -37,7 +37,7 @@ module {kind} (CLK, EN, {reset}D, Q);
 endmodule
 """
 
-_ABC = "+strash;dc2;map,-B,0.9;topo;buffer,-c,-N,16;upsize,-D,{ps};dnsize,-D,{ps}"
+_ABC = "-script +strash;dc2;map,-B,0.9;topo;buffer,-c,-N,16;upsize,-D,{ps};dnsize,-D,{ps}"
 """Quick, on arrays of multipliers too, where the script of plain ``abc`` does not end; buffers for
 nets that drive many pins, sizes for the clock that is asked for."""
 
@@ -49,7 +49,7 @@ opt_clean
 {gating}synth -top {top} -run fine:check
 dfflibmap -liberty {library}
 opt
-abc -script {abc} -liberty {library}
+abc {abc} -liberty {library}
 opt_clean -purge
 write_json netlist.json
 """
@@ -174,16 +174,16 @@ def synthesize(
             (folder / "gating.v").write_text(gating_map(library))
             (folder / "gate.v").write_text(gate_box(library))
         script = _SCRIPT.format(
+            abc=_ABC.format(ps=round(1000 * period)),
             boxes=HERE / "boxes.v",
             source="design.v" if gate is None else "gate.v design.v",
             top=top,
             memories=HERE / "memory_map.v",
-            abc=_ABC.format(ps=round(1000 * period)),
             gating="" if gate is None else "techmap -map gating.v\nopt_merge -share_all\n",
             library="cells.lib",
         )
-        (folder / "script.ys").write_text(script)
         command = [yosys, "-q", "-l", "yosys.log", "-s", "script.ys"]
+        (folder / "script.ys").write_text(script)
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if log is not None and (folder / "yosys.log").exists():
             shutil.copy(folder / "yosys.log", log)

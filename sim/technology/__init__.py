@@ -1,8 +1,8 @@
 """Technologies: what an event costs in energy, area and time. One TOML file each, beside this one.
 
 A file is of one of three kinds: ``cell`` (a device that holds weights), ``cmos`` (the parts around
-the cells) or ``memory`` (the memories beside synthesized gates). Every constant stands with low, typical and high, its unit, its source and how sure it
-is:
+the cells) or ``memory`` (the memories beside synthesized gates). Every constant stands with low,
+typical and high, its unit, its source and how sure it is:
 
 - ``R``: read in the source that is named,
 - ``D``: derived from such figures by arithmetic,
