@@ -305,7 +305,7 @@ def facts(report: dict[str, Any]) -> list[str]:
         simulation = report["simulation"]
         lines.append(
             f"netlist    {simulation['frames']} test frames, {simulation['mismatches']} mismatches;"
-            f" {simulation['counted']} counted, {simulation['cycles_per_frame']:,.2f} cycles a frame"
+            f" {simulation['counted']} counted, {simulation['cycles_per_frame']:,.2f} cycles each"
         )
     if "energy" in report:
         energy = report["energy"]

@@ -113,21 +113,25 @@ class PeArray(wiring.Component):
         ]
 
         # Operand registers, then the processing elements; the marks of a step travel beside it.
-        x = Signal(data.ArrayLayout(spec.cols * x_bits, spec.pixels), reset_less=True)
-        w = Signal(data.ArrayLayout(spec.cols * w_bits, spec.rows), reset_less=True)
-        stages = 2 + spec.tree_stages()
-        moving = self._delay(m, en, issue, 1 + stages, "moving")  # where a step is, stage by stage
-        with m.If(en & moving[0]):
-            m.d.sync += [x.eq(buffer.x), w.as_value().eq(weights.data)]
-        first = self._delay(m, en, issue & sequencer.first, 1 + stages, "first")[-1]
-        done = self._delay(m, en, issue & sequencer.last, 2 + stages, "done")[-1]
-        advance = Signal(stages)
-        m.d.comb += advance.eq(Cat(moving[1:]) & en.replicate(stages))
+        x = Signal(data.ArrayLayout(spec.cols * x_bits, spec.pixels), reset_less=not spec.lean)
+        w = Signal(data.ArrayLayout(spec.cols * w_bits, spec.rows), reset_less=not spec.lean)
+        pipeline = spec.pipeline()
+        moving = self._delay(m, en, issue, pipeline - 1, "moving")  # where a step is, by stages
+        first = self._delay(m, en, issue & sequencer.first, pipeline - 1, "first")[-1]
+        done = self._delay(m, en, issue & sequencer.last, pipeline, "done")[-1]
+        if spec.lean:
+            m.d.comb += [x.eq(buffer.x), w.as_value().eq(weights.data)]
+        else:
+            with m.If(en & moving[0]):
+                m.d.sync += [x.eq(buffer.x), w.as_value().eq(weights.data)]
+            moving = moving[1:]
+        advance = Signal(len(moving))
+        m.d.comb += advance.eq(Cat(moving) & en.replicate(len(moving)))
         shape = range_shape(acc)
         sums = Signal(data.ArrayLayout(data.ArrayLayout(shape, spec.rows), spec.pixels))
         formats = without_scale(layer.in_format), without_scale(layer.weight_format)
-        args = *formats, shape, spec.cols
-        name = "pe_" + "_".join(
+        args = *formats, shape, spec.cols, spec.lean
+        name = ("lean_" if spec.lean else "pe_") + "_".join(
             (format_tag(args[0]), format_tag(args[1]), f"{acc.bits}", f"{spec.cols}")
         )
         for pixel in range(spec.pixels):

@@ -24,6 +24,8 @@ class ProcessingElement(wiring.Component):
     weights an addition or a subtraction, of weights of up to ``SHIFT_ADD_BITS`` bits a sum of
     shifted activations, so that a weight bit that is 0 adds nothing.
 
+    A lean one has no register after the products: one cycle less, and longer paths.
+
     Each register stage advances on its own bit of ``en``: where no step has arrived, nothing
     switches, and synthesis can gate the clock.
 
@@ -35,11 +37,13 @@ class ProcessingElement(wiring.Component):
         Shape of the accumulator.
     cols : int
         Products a cycle.
+    lean : bool
+        No register after the products.
 
     Members
     -------
     en : In(stages)
-        Advance: bit 0 the products, then each level of the tree, the last the accumulator.
+        Advance: the products (unless lean), then each level of the tree, then the accumulator.
     first : In(1)
         The step that reaches the accumulator in this cycle begins a new sum.
     x : In(cols activation codes)
@@ -47,11 +51,14 @@ class ProcessingElement(wiring.Component):
     o : Out(accumulator)
     """
 
-    def __init__(self, activation: Format, weight: Format, acc: Shape, cols: int) -> None:
+    def __init__(
+        self, activation: Format, weight: Format, acc: Shape, cols: int, lean: bool = False
+    ) -> None:
         self.activation, self.weight, self.acc, self.cols = activation, weight, acc, cols
+        self.lean = lean
         super().__init__(
             {
-                "en": In(2 + tree_stages(cols)),
+                "en": In(1 + (not lean) + tree_stages(cols)),
                 "first": In(1),
                 "x": In(data.ArrayLayout(code_shape(activation), cols)),
                 "w": In(data.ArrayLayout(code_shape(weight), cols)),
@@ -64,17 +71,20 @@ class ProcessingElement(wiring.Component):
         product = self.activation.values * self.weight.values
         terms = []
         for col in range(self.cols):
-            term = Signal(range_shape(product), name=f"product_{col}", reset_less=True)
+            term = Signal(range_shape(product), name=f"product_{col}", reset_less=not self.lean)
             x = decode(self.activation, self.x[col])
             w = decode(self.weight, self.w[col])
-            with m.If(self.en[0]):
-                m.d.sync += term.eq(product_of(self.weight, x, w))
+            if self.lean:
+                m.d.comb += term.eq(product_of(self.weight, x, w))
+            else:
+                with m.If(self.en[0]):
+                    m.d.sync += term.eq(product_of(self.weight, x, w))
             terms.append(term)
 
         def shape(count: int) -> Shape:
             return range_shape(product.sum_of(count))
 
-        terms = joined_but_two(m, list(self.en[1:-1]), add, shape, terms)
+        terms = joined_but_two(m, list(self.en[0 if self.lean else 1 : -1]), add, shape, terms)
         acc = Signal(self.acc, reset_less=True)
         with m.If(self.en[-1]):
             m.d.sync += acc.eq(Mux(self.first, 0, acc) + joined(add, terms))

@@ -36,6 +36,9 @@ from model.ir.window_feed import frame_cycles, vector_ends
 SLICE_LATENCY = 1
 """The register slice between an engine and its requantizer."""
 
+LEAN_STAGES = 2
+"""Register stages that a lean array does without: operands and products."""
+
 STEP_LATENCY = 4
 """Register stages from a step to its sums: memories, operands, products, accumulator (and the
 adder tree)."""
@@ -60,6 +63,9 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         Vectors of a frame that one weight word serves at once.
     tiles : int or None
         Tiles that are stored (:meth:`kept_tiles`); None: all of them, without an index memory.
+    lean : bool
+        Without the registers of operands and products: two cycles less of latency, less energy of
+        the clock, and longer paths.
 
     With M rows, N columns and V vectors a frame, ``Fm = ceil(M / rows)``, ``Fn`` words a vector,
     ``K = ceil(V / pixels)`` groups of vectors, ``S`` = tiles or ``Fm · Fn`` steps a group, ``B =
@@ -90,6 +96,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     cols: int
     pixels: int = 1
     tiles: int | None = None
+    lean: bool = False
 
     def __post_init__(self) -> None:
         check_int("rows", self.rows, 1, MAX_LANES)
@@ -183,6 +190,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     def tree_stages(self) -> int:
         """Register stages of the adder tree between the products and the accumulator."""
         return tree_stages(self.cols)
+
+    def pipeline(self) -> int:
+        """Register stages from a step to its sums."""
+        return STEP_LATENCY - LEAN_STAGES * self.lean + self.tree_stages()
 
     def drain_lanes(self, layer: MatrixSpec) -> int:
         """Fewest output lanes with which draining a fold never outlasts computing one."""
@@ -321,7 +332,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def tail(self, layer: MatrixSpec, lanes: int) -> int:
         """Cycles from the last load of a frame's last group to the frame's last beat of sums."""
-        folds, pipeline = self.row_folds(layer), STEP_LATENCY + self.tree_stages()
+        folds, pipeline = self.row_folds(layer), self.pipeline()
         if self.reorders(lanes):
             sending = self._rest(layer) * -(-layer.matrix_rows // lanes)
             return self.steps(layer) + pipeline + REORDER_LATENCY + sending

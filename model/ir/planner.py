@@ -56,7 +56,8 @@ class Budget:
     """What a mapping may use: multipliers of any width, and memory bits (None: as many as needed).
 
     Requantizers count among the multipliers where they multiply. ``goal`` is ``"cycles"``, or
-    ``"energy"`` for the mapping that moves the fewest bits (:func:`moved_bits`), however slow.
+    ``"energy"`` for the mapping that moves the fewest bits (:func:`moved_bits`), however slow, on
+    lean arrays.
     """
 
     multipliers: int
@@ -301,7 +302,16 @@ def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
         else:
             found = better
     found = table.best(found.cycles, budget)
+    if budget.goal == "energy":
+        found.chosen = {name: _lean(option) for name, option in found.chosen.items()}
     return _mapping(network, found.chosen, found.cycles)
+
+
+def _lean(option: Option) -> Option:
+    """The option with a lean array, if it has a PE array."""
+    if not isinstance(option.engine, PeArraySpec):
+        return option
+    return replace(option, engine=replace(option.engine, lean=True))
 
 
 def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:
