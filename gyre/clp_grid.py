@@ -1,8 +1,9 @@
 """The grid of collective low precision and structured compression: accuracy, area, cycles, energy.
 
-`python -m gyre.clp_grid --liberty FILE --clock NS [POINT ...]` takes the variants ``b<bits>_x<fold>``
-of `recipes/clp_mnist.toml` down to gates, mapped for the least energy, and writes the table and a
-picture of the Pareto front. Each point takes minutes and is kept under the build folder.
+`python -m gyre.clp_grid --liberty FILE --clock NS [POINT ...]` takes the variants
+``b<bits>_x<fold>`` of `recipes/clp_mnist.toml` down to gates, mapped for the least energy, and
+writes the table and a picture with the Pareto front. Each point takes minutes and is kept under the
+build folder.
 """
 
 import argparse

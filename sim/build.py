@@ -84,6 +84,8 @@ def build(
         f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public
     )
     flags = [*VERILATOR_FLAGS, "--top-module", top, *(["--trace-vcd"] if trace else [])]
+    if sources:  # gates: much text of which each piece is simple, so few large units
+        flags += ["--output-split", "400000"]
     parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, level]), tools.versions]
     parts += [
         Path(__file__).read_text(),

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
 from hdl.lib.numerics import code_shape, format_tag, range_shape, without_scale
-from hdl.lib.rom import Rom, address_bits
+from hdl.lib.rom import BankedRom, Rom, address_bits
 from hdl.lib.stream import beat_stream, connect
 from hdl.pe.buffer import ActivationBuffer
 from hdl.pe.collect import Drain, Reorder
@@ -43,7 +43,8 @@ class PeArray(wiring.Component):
     lanes : int
         Sums per output beat: a divisor of ``rows``, or with a result memory a multiple.
     weight_file : str
-        .hex file of the tiles in the order of use, each row by row, column by column.
+        .hex file of the tiles in the order of use, each row by row, column by column; of several
+        banks each has one, see :func:`weight_files`.
     index_file : str or None
         .hex file of the index memory, for a block-sparse array.
 
@@ -97,8 +98,12 @@ class PeArray(wiring.Component):
             if self.index_file is None
             else TileSequencer(words, steps, self.index_file, spec.per_fold(layer))
         )
-        m.submodules.weights = weights = Rom(
-            spec.rows * spec.cols * w_bits, steps, self.weight_file
+        files = weight_files(self.weight_file, spec, layer)
+        width = spec.rows * spec.cols * w_bits
+        m.submodules.weights = weights = (
+            Rom(width, steps, self.weight_file)
+            if len(files) == 1
+            else BankedRom(width, steps, spec.bank_words, files)
         )
         connect(m, wiring.flipped(self.i), buffer.i)
         m.d.comb += [
@@ -186,6 +191,13 @@ class PeArray(wiring.Component):
         return found
 
 
+def weight_files(name: str, spec: PeArraySpec, layer: MatrixSpec) -> list[str]:
+    """The files of the banks of a weight memory: its own name, or one numbered for each bank."""
+    count = spec.banks_of(layer)
+    stem = name.removesuffix(".hex")
+    return [name] if count == 1 else [f"{stem}_{n}.hex" for n in range(count)]
+
+
 def _names(node: Node, spec: PeArraySpec) -> tuple[str, str | None]:
     """The files of the weight memory and of the index memory, if there is one."""
     return f"{node.name}_weight.hex", None if spec.tiles is None else f"{node.name}_index.hex"
@@ -203,7 +215,11 @@ def _(spec: PeArraySpec, node: Node) -> dict[str, str]:
     weight_file, index_file = _names(node, spec)
     stored = spec.stored(node)
     tiles = spec.arrange(layer, weight_codes(node))[stored].reshape(-1, spec.rows * spec.cols)
-    files = {weight_file: hex_text(to_bits(tiles, layer.weight_format.bits))}
+    words = spec.bank_words if spec.banks_of(layer) > 1 else len(tiles)
+    files = {
+        name: hex_text(to_bits(tiles[n * words : (n + 1) * words], layer.weight_format.bits))
+        for n, name in enumerate(weight_files(weight_file, spec, layer))
+    }
     if index_file is not None:
         fold, word = np.nonzero(stored)
         last = np.diff(fold, append=-1) != 0

@@ -63,6 +63,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         Vectors of a frame that one weight word serves at once.
     tiles : int or None
         Tiles that are stored (:meth:`kept_tiles`); None: all of them, without an index memory.
+    bank_words : int or None
+        Words of each bank of the weight memory, a power of two; None: it is one memory.
     lean : bool
         Without the registers of operands and products: two cycles less of latency, less energy of
         the clock, and longer paths.
@@ -97,6 +99,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     pixels: int = 1
     tiles: int | None = None
     lean: bool = False
+    bank_words: int | None = None
 
     def __post_init__(self) -> None:
         check_int("rows", self.rows, 1, MAX_LANES)
@@ -104,6 +107,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         check_int("pixels", self.pixels, 1, MAX_LANES)
         if self.tiles is not None:
             check_int("tiles", self.tiles, 1)
+        if self.bank_words is not None:
+            check_int("bank_words", self.bank_words, 2)
+            if self.bank_words & (self.bank_words - 1):
+                raise ValueError(f"bank_words must be a power of two, not {self.bank_words}")
 
     def row_folds(self, layer: MatrixSpec) -> int:
         """Row folds of a layer, ``Fm``."""
@@ -121,6 +128,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         if self.tiles is not None:
             return self.tiles
         return self.row_folds(layer) * self.col_folds(layer)
+
+    def banks_of(self, layer: MatrixSpec) -> int:
+        """Banks of the weight memory."""
+        return 1 if self.bank_words is None else -(-self.steps(layer) // self.bank_words)
 
     def groups(self, layer: MatrixSpec) -> int:
         """Groups of vectors of a frame, ``K``; the last may have fewer vectors."""

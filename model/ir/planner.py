@@ -51,13 +51,17 @@ REGISTER_SHARE = 16
 constants of ``sim/technology`` say (0.156 and 0.01 pJ)."""
 
 
+BANK_BYTES, LEAST_BANK_WORDS = 2048, 16
+"""Most bytes of a bank of a weight memory that is planned for energy, and its fewest words."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a mapping may use: multipliers of any width, and memory bits (None: as many as needed).
 
     Requantizers count among the multipliers where they multiply. ``goal`` is ``"cycles"``, or
     ``"energy"`` for the mapping that moves the fewest bits (:func:`moved_bits`), however slow, on
-    lean arrays.
+    lean arrays with weight memories in small banks.
     """
 
     multipliers: int
@@ -303,15 +307,21 @@ def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
             found = better
     found = table.best(found.cycles, budget)
     if budget.goal == "energy":
-        found.chosen = {name: _lean(option) for name, option in found.chosen.items()}
+        found.chosen = {
+            name: _lean(network[name].spec, option) for name, option in found.chosen.items()
+        }
     return _mapping(network, found.chosen, found.cycles)
 
 
-def _lean(option: Option) -> Option:
-    """The option with a lean array, if it has a PE array."""
-    if not isinstance(option.engine, PeArraySpec):
+def _lean(layer: LayerSpec, option: Option) -> Option:
+    """The option with a lean array of small banks, if it has a PE array."""
+    engine = option.engine
+    if not isinstance(engine, PeArraySpec) or not isinstance(layer, MatrixSpec):
         return option
-    return replace(option, engine=replace(option.engine, lean=True))
+    width = engine.rows * engine.cols * layer.weight_format.bits
+    words = max(LEAST_BANK_WORDS, 1 << (8 * BANK_BYTES // width).bit_length() - 1)
+    banks = words if words < engine.steps(layer) else None
+    return replace(option, engine=replace(engine, lean=True, bank_words=banks))
 
 
 def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:

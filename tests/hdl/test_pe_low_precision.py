@@ -47,6 +47,7 @@ CASES: list[tuple[Format, Format, int, int, bool]] = [
     (U(8, True), U(8, False), 4, 4, True),
     (U(8, True), B, 4, 4, False),
 ]
+BANKS = {6: 4, 9: 2, 12: 2}  # case: words of a bank
 
 
 def node_of(n: int, per_row: int = PER_ROW) -> Node:
@@ -67,7 +68,7 @@ def node_of(n: int, per_row: int = PER_ROW) -> Node:
 
 def spec_of(n: int, node: Node) -> PeArraySpec:
     spec = PeArraySpec(*CASES[n][2:4], 1, 1, CASES[n][4])
-    spec = replace(spec, tiles=spec.kept_tiles(node))
+    spec = replace(spec, tiles=spec.kept_tiles(node), bank_words=BANKS.get(n))
     spec.check(node, CASES[n][2])
     return spec
 
@@ -159,3 +160,19 @@ def test_tiles_that_blocks_do_not_divide_lose_the_count_and_are_still_right() ->
     assert spec.tiles > BLOCK_ROWS * PER_ROW
     wrong = replace(spec, tiles=spec.tiles - 1)
     assert "tiles of 3 × 4" in refused(lambda: wrong.check(node, 3)).expected
+
+
+def test_banks_hold_the_tiles_one_after_the_other() -> None:
+    node = node_of(9)
+    spec = spec_of(9, node)
+    assert spec.banks_of(node.spec) == 3
+    files = engine_files(spec, node)
+    whole = engine_files(replace(spec, bank_words=None), node)
+    banks = "".join(files[f"fc9_weight_{n}.hex"] for n in range(3))
+    assert banks == whole["fc9_weight.hex"]
+
+
+@pytest.mark.parametrize("words", [3, 1, 0])
+def test_banks_of_other_than_a_power_of_two_are_refused(words: int) -> None:
+    with pytest.raises(ValueError, match="bank_words"):
+        PeArraySpec(4, 4, bank_words=words)
