@@ -143,7 +143,7 @@ def _register(cell: Cell, library: Library, pins, loads, activity: Activity, clo
     """Joules of data and clock of a flip-flop."""
     ff = cell.flip_flop
     assert ff is not None
-    toggles = max(activity.toggles.get(pins[p], 0) for p in cell.outputs if p in pins)
+    toggles = max((activity.toggles.get(pins[p], 0) for p in cell.outputs if p in pins), default=0)
     data, clock = pins[ff.next_state], cell.pins[ff.clocked_on]
     joules = activity.toggles.get(data, 0) * cell.pins[ff.next_state].edge() * library.energy
     for name in cell.outputs:  # an output that drives nothing toggles too
