@@ -252,20 +252,19 @@ def show(report: dict[str, Any], console: Console) -> None:
     """Print a report: tables of modules and memories, then what counts."""
     if "modules" in report:
         table = Table(title="modules, nJ a frame", title_justify="left")
-        table.add_column("module", overflow="fold")
-        for name in ("cells", "registers", "um2", "switching", "clock", "leakage", "nJ"):
+        table.add_column("module", no_wrap=True)
+        for name in ("cells", "um2", "switch", "clock", "leak", "nJ"):
             table.add_column(name, justify="right")
         for part in report["modules"]:
             table.add_row(
                 part["name"],
                 f"{part['cells']:,}",
-                f"{part['registers']:,}",
                 f"{part['area']:,.0f}",
                 *(f"{part[key]:.3f}" for key in ("switching", "clock", "leakage", "nj")),
             )
         console.print(table, soft_wrap=False)
         table = Table(title="memories, nJ a frame", title_justify="left")
-        table.add_column("memory", overflow="fold")
+        table.add_column("memory", no_wrap=True)
         for name in ("width", "depth", "bits read", "written", *LEVELS):
             table.add_column(name, justify="right")
         for memory in report["memories"]:
