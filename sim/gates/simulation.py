@@ -78,8 +78,11 @@ class GateSimulator(Simulator):
 
 
 def margin(accelerator: Accelerator) -> int:
-    """Frames before and after the window: a stage may hold two, so as many as can be in flight."""
-    return 2 * len(accelerator.mapping.stages)
+    """Frames before and after the window: as many as can be in flight.
+
+    A stage holds two, and small frames stand in pipelines as well.
+    """
+    return 4 + 2 * len(accelerator.mapping.stages)
 
 
 class Counted:

@@ -1,13 +1,20 @@
 """The kept network of 8x blocks and 3 bits: overhead and cycles of its block-sparse arrays."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from model.compress.constraints import build
 from model.ir.block_sparse import BlockSparseStorage
-from model.ir.network import Network
+from model.ir.linear import LinearSpec
+from model.ir.network import Network, Node
+from model.ir.numerics import UniformFormat
 from model.ir.pe_array import PeArraySpec, index_bits
 from model.ir.planner import Budget, plan
+from model.ir.requantize import RequantizeSpec
 
 FOLDER = Path(__file__).parents[2] / "zoo" / "clp_mnist_energy" / "network"
 BUDGET = Budget(256, goal="energy")
@@ -66,3 +73,26 @@ def test_energy_mapping_moves_fewer_bits_than_the_fastest_one() -> None:
         for budget in (BUDGET, Budget(256))
     )
     assert least < fastest
+
+
+def test_two_level_blocks_are_counted_as_one_level_is() -> None:
+    """Equally many inner blocks stand in each of their rows: outer ones kept times inner ones."""
+    weight = torch.from_numpy(np.random.default_rng(5).normal(size=(16, 32)))
+    outer = {"rows": 8, "columns": 16, "keep": 1}
+    inner = {"rows": 4, "columns": 4, "keep": 3}
+    kept = build({"two_level_blocks": {"outer": outer, "inner": inner}}, "fc1").project(weight)
+    mask = (kept != 0).numpy().reshape(4, 4, 8, 4).any(axis=(1, 3))
+    storage, tensors = BlockSparseStorage.pack(
+        np.ones((16, 32), dtype=np.int64), mask, [4] * 4, [4] * 8
+    )
+    assert storage.per_row == 3
+    rule = RequantizeSpec(UniformFormat(4, False), 3, "one", 0, 8)
+    layer = LinearSpec(
+        32, 16, UniformFormat(4, False), UniformFormat(2, True), rule, storage=storage
+    )
+    node = Node("fc1", layer, ("x",), 1.0, tensors | {"b": np.zeros(16, dtype=np.int64)})
+    spec = PeArraySpec(4, 4, tiles=1)
+    spec = replace(spec, tiles=spec.kept_tiles(node))
+    spec.check(node, 4)
+    assert spec.tiles == 4 * 3
+    assert spec.per_fold(layer) == 3

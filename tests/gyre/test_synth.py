@@ -28,7 +28,7 @@ pytestmark = pytest.mark.synth
 
 TINY = Path(__file__).parents[1] / "sim" / "gates" / "tiny.lib"
 REAL = Path(os.environ.get("GYRE_DATA", "")) / "liberty" / "nangate45_typ.lib.gz"
-FRAMES = 20
+FRAMES = 36
 
 
 def cells():
@@ -85,7 +85,7 @@ def report() -> dict:
 def test_the_gate_netlist_equals_golden(report) -> None:
     assert report["simulation"] == {
         "frames": FRAMES,
-        "counted": FRAMES - 2 * 4,
+        "counted": FRAMES - 2 * 8,
         "mismatches": 0,
         "cycles_per_frame": report["cycles_per_frame"],
     }
