@@ -24,7 +24,7 @@ from sim.technology import load_memory
 from tests.examples import codes_of
 from tests.tools import optional_tools, refused
 
-pytestmark = pytest.mark.synth
+pytestmark = [pytest.mark.synth, pytest.mark.timeout(900)]
 
 TINY = Path(__file__).parents[1] / "sim" / "gates" / "tiny.lib"
 REAL = Path(os.environ.get("GYRE_DATA", "")) / "liberty" / "nangate45_typ.lib.gz"
