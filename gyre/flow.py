@@ -212,7 +212,7 @@ class Flow:
                 "use `gyre compress` or `gyre export`, or name an engine",
             )
         network = self.trained.network
-        budget = Budget(mapping.multipliers, mapping.memory_bits)
+        budget = Budget(mapping.multipliers, mapping.memory_bits, mapping.goal)
         return Accelerator(network, plan(network, budget, mapping.sequences))
 
     def verilog(self) -> Path:

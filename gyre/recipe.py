@@ -77,6 +77,8 @@ class EvaluateSection(Options):
 class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
+    ``goal`` is what the planner minimises: ``"cycles"`` a frame, or ``"energy"``.
+
     Under ``"pe_array"`` layers of exact arithmetic get PE arrays (depthwise convolutions lane
     arrays), circulant ones of fft arithmetic circulant arrays. Recurrent layers take the steps of
     so many ``sequences`` in turn.
@@ -87,6 +89,7 @@ class MappingSection(Options):
     multipliers: int = Field(default=256, ge=1)
     memory_bits: int | None = Field(default=None, ge=1)
     sequences: int = Field(default=1, ge=1, le=SEQUENCES_MAX)
+    goal: Literal["cycles", "energy"] = "cycles"
 
 
 class SimulateSection(Options):

@@ -21,6 +21,7 @@ from hdl.verilog import Design
 from model.ir.checksums import read_stated, read_verified
 from model.ir.errors import BadInput
 from model.ir.folders import write_folder
+from model.ir.pe_array import PeArraySpec
 
 MANIFEST = "manifest.json"
 SOURCE = "accelerator.v"
@@ -62,8 +63,36 @@ def manifest(accelerator: Accelerator, design: Design) -> dict[str, Any]:
         "cycles_per_frame": max(cost.cycles for cost in costs),
         "latency_cycles_bound": sum(cost.latency for cost in costs),
         "mapping": mapping.to_json(),
+        "indices": index_limits(accelerator),
         "files": sorted(design.files),
     }
+
+
+def index_limits(accelerator: Accelerator) -> dict[str, dict[str, int]]:
+    """Of each index memory: activation words that an entry may name, and bits of marks below."""
+    network, mapping = accelerator.network, accelerator.mapping
+    limits = {}
+    for stage, node in zip(mapping.stages, network.nodes, strict=True):
+        spec = None if stage.engine is None else mapping.engine(stage.engine)
+        if isinstance(spec, PeArraySpec) and spec.tiles is not None:
+            marks = int(spec.per_fold(node.spec) is None)
+            words = spec.col_folds(node.spec)
+            limits[f"{node.name}_index.hex"] = {"words": words, "marks": marks}
+    return limits
+
+
+def _check_indices(folder: Path, texts: dict[str, str], limits: dict[str, dict[str, int]]) -> None:
+    """Raise BadInput for an entry of an index memory that names no activation word."""
+    for name, limit in limits.items():
+        for place, line in enumerate(texts[name].split()):
+            found = int(line, 16) >> limit["marks"]
+            if found >= limit["words"]:
+                raise BadInput(
+                    f"{folder / name}: entry {place}",
+                    f"activation word {found}",
+                    f"a number below {limit['words']}",
+                    _REMEDY,
+                )
 
 
 def _installed() -> bool:
@@ -101,4 +130,8 @@ def read_package(folder: Path) -> tuple[Design, dict[str, Any]]:
         raise BadInput(f"{where}: files", repr(bad[0]), "plain .hex file names", _REMEDY)
     files = read_verified(folder, [SOURCE, MANIFEST, *names], _REMEDY)
     texts = {name: files[name].decode() for name in names}
+    try:
+        _check_indices(folder, texts, read["indices"])
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise BadInput(where, f"unreadable data ({error})", "a manifest", _REMEDY) from error
     return Design(top, files[SOURCE].decode(), texts), read

@@ -53,6 +53,7 @@ def build(
     trace: bool = False,
     bare: bool = False,
     quick: bool = False,
+    sources: Sequence[Path] = (),
 ) -> tuple[Path, bool]:
     """Build a simulator and return its folder, and whether it was there already.
 
@@ -70,6 +71,8 @@ def build(
         Add the executable ``bare``, the same model without cocotb.
     quick : bool
         For runs of a few thousand cycles: built in two thirds of the time, and slow.
+    sources : sequence of Path
+        C++ files that the Verilog calls (DPI).
 
     The key covers the Verilog, the control file, the main programs, the flags and the versions of
     all tools. A build happens in a scratch folder that is renamed at the end, so neither a crash
@@ -81,11 +84,14 @@ def build(
         f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public
     )
     flags = [*VERILATOR_FLAGS, "--top-module", top, *(["--trace-vcd"] if trace else [])]
+    if sources:  # gates: much text of which each piece is simple, so few large units
+        flags += ["--output-split", "400000"]
     parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, level]), tools.versions]
     parts += [
         Path(__file__).read_text(),
         BARE_MAIN.read_text() if bare else "",
         MAIN.read_text(),
+        *(source.read_text() for source in sources),
     ]
     key = sha256("\0".join(parts).encode())[:24]
     folder = build_root() / "simulators" / key
@@ -97,7 +103,7 @@ def build(
             return folder, True
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
         try:
-            _build(tools, scratch, verilog, control, flags, top, trace, bare, level)
+            _build(tools, scratch, verilog, control, flags, top, trace, bare, level, sources)
             os.replace(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -122,6 +128,7 @@ def _build(
     trace: bool,
     bare: bool,
     level: str,
+    sources: Sequence[Path],
 ) -> None:
     (folder / "design.v").write_text(verilog)
     (folder / "control.vlt").write_text(control)
@@ -132,6 +139,7 @@ def _build(
     model = folder / "model"
     units = _units(model, level)
     jobs = [(unit, model / f"{unit.stem}.o", optimize) for unit, optimize in units]
+    jobs += [(source, model / f"own_{source.stem}.o", "-O2") for source in sources]
     jobs.append((MAIN, folder / "main.o", level))
     if bare:
         jobs.append((BARE_MAIN, folder / "bare.o", level))

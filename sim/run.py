@@ -118,6 +118,10 @@ class Simulator:
         is generated anew, with registers that begin at random.
     bare : bool
         Also build the harness without cocotb.
+    quick : bool
+        Built in less time, and slow to run: for a few thousand cycles.
+    sources : sequence of Path
+        C++ that the Verilog calls.
     """
 
     def __init__(
@@ -127,13 +131,17 @@ class Simulator:
         capacity: Capacity = CAPACITY,
         verilog: str | None = None,
         bare: bool = False,
+        quick: bool = False,
+        sources: Sequence[Path] = (),
     ) -> None:
         begin = time.perf_counter()
         self.accelerator = accelerator
         self.harness = Harness(accelerator, capacity)
         self.design = generate_harness(self.harness, verilog)
         public = port_names(self.design.verilog)
-        self.folder, self.cached = build(self.design.verilog, TOP, public, bare=bare)
+        self.folder, self.cached = build(
+            self.design.verilog, TOP, public, bare=bare, quick=quick, sources=sources
+        )
         self.build_seconds = time.perf_counter() - begin
 
     def run(

@@ -268,8 +268,8 @@ RTL = [
     Mutation(
         "RTL: weights lose their sign",
         _PE,
-        "w = decode(self.weight, self.w[col])",
-        "w = decode(self.weight, self.w[col].as_unsigned())",
+        "total = total - part if weight.signed and bit == weight.bits - 1 else total + part",
+        "total = total + part",
         "probe_rtl",
     ),
     Mutation(
@@ -338,8 +338,8 @@ RTL = [
     Mutation(
         "RTL: sums are taken a cycle early",
         _ARRAY,
-        '4 + spec.tree_stages(), "done"',
-        '3 + spec.tree_stages(), "done"',
+        'pipeline, "done"',
+        'pipeline - 1, "done"',
         "probe_rtl",
     ),
     Mutation(
