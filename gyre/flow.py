@@ -30,7 +30,7 @@ from model.ir import network as networks
 from model.ir.errors import BadInput
 from model.ir.folders import check_folder
 from model.ir.network import Network
-from model.ir.planner import Budget, plan
+from model.ir.planner import plan
 from sim.build import build_root
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
@@ -212,8 +212,7 @@ class Flow:
                 "use `gyre compress` or `gyre export`, or name an engine",
             )
         network = self.trained.network
-        budget = Budget(mapping.multipliers, mapping.memory_bits)
-        return Accelerator(network, plan(network, budget))
+        return Accelerator(network, plan(network, mapping.budget(self.recipe.format.pim)))
 
     def verilog(self) -> Path:
         """Write the package and return its folder."""

@@ -22,11 +22,14 @@ from model import data, nets
 from model.compress import FormatOptions, MismatchOptions, TrainOptions, constraints, solver
 from model.compress.constraints import Constraint
 from model.ir.errors import BadInput
+from model.ir.pim_options import PIMOptions
+from model.ir.pim_planner import PimBudget
+from model.ir.planner import Budget
 from model.ir.spec import check_name
 from model.options import Options, checked
 
 TRAINED = ("seed", "data", "network", "float", "compress", "format")
-ARITHMETIC = ("arithmetic", "fft")
+ARITHMETIC = ("arithmetic", "fft", "pim")
 """Keys of ``[format]`` that training does not see: they only say how the network is exported."""
 
 
@@ -77,13 +80,25 @@ class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
     Under ``"pe_array"`` layers of exact arithmetic get PE arrays (depthwise convolutions lane
-    arrays), circulant ones of fft arithmetic circulant arrays.
+    arrays), circulant ones of fft arithmetic circulant arrays. Under ``"pim_array"`` layers of pim
+    arithmetic get at most so many ``macros``, copies included (by default one copy of each layer),
+    with ``columns_per_converter``; ``technology`` names the cells, whose energy the report states.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
     """
 
-    engine: Literal["pe_array", "none"] = "pe_array"
+    engine: Literal["pe_array", "pim_array", "none"] = "pe_array"
     multipliers: int = Field(default=256, ge=1)
     memory_bits: int | None = Field(default=None, ge=1)
+    macros: int | None = Field(default=None, ge=1)
+    columns_per_converter: int = Field(default=1, ge=1, le=64)
+    technology: Literal["sot_mram", "memristor"] = "sot_mram"
+
+    def budget(self, pim: PIMOptions) -> Budget:
+        """What the planner may use; the macros are those of ``[format]``."""
+        macros = None
+        if self.engine == "pim_array":
+            macros = PimBudget(pim.columns, pim.spare, self.columns_per_converter, self.macros)
+        return Budget(self.multipliers, self.memory_bits, macros)
 
 
 class SimulateSection(Options):

@@ -14,12 +14,14 @@ from rich.text import Text
 
 from gyre.compression import compression
 from hdl.accelerator import Accelerator, fill_port
+from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.circulant_array import CirculantArraySpec
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.mapping import EngineSpec, Mapping, StageMapping
 from model.ir.network import Network, Node
 from model.ir.pe_array import PeArraySpec
+from model.ir.pim_array import PimArraySpec
 from sim.verify import Verdict
 
 FILE = "report.json"
@@ -62,9 +64,9 @@ def make_report(
             "bound_cycles": cost.bound_cycles,
             "multipliers": cost.multiplier_count,
             "multiplier_bits": cost.multiplier_bits,
-            "macros": 0,
+            "macros": cost.macros,
             "weight_bits": cost.weight_bits,
-            "density": _density(engine, cost),
+            "density": _density(node, cost),
             "utilisation": _utilisation(engine, cost),
             "dense": _dense(network, mapping, stage, node, cost),
             "weight_reuse": None,
@@ -78,6 +80,7 @@ def make_report(
             entry["activation_reuse"] = done / (steps * cost.activation_words // cost.steps)
         layers.append(entry)
     multipliers = sum(cost.multiplier_count for cost in costs.values())
+    macros = sum(cost.macros for cost in costs.values())
     macs = sum(cost.kept_macs for cost in costs.values())
     return {
         "recipe": name,
@@ -98,7 +101,7 @@ def make_report(
             "latency_cycles": result.latency_cycles,
             "bound_cycles_per_frame": mapping.bound_cycles(network),
             "utilisation": macs / (result.cycles_per_frame * multipliers)
-            if result.frames > 1
+            if result.frames > 1 and not macros
             else None,
             "sim_seconds": result.seconds,
             "cycles_per_second": result.cycles_per_second,
@@ -120,14 +123,15 @@ def make_report(
             "weight_bits": sum(cost.weight_bits for cost in costs.values()),
             "parameter_bits": sum(cost.parameter_bits for cost in costs.values()),
             "buffer_bits": sum(cost.buffer_bits for cost in costs.values()),
+            "macros": macros,
         },
         "seconds": seconds,
     }
 
 
-def _density(engine: EngineSpec | None, cost: StageCost) -> float | None:
+def _density(node: Node, cost: StageCost) -> float | None:
     """Share of the weights that are kept; None where a weight stands for several."""
-    if not cost.macs or isinstance(engine, CirculantArraySpec):
+    if not cost.macs or isinstance(node.spec.storage, BlockCirculantStorage):
         return None
     return cost.kept_macs / cost.macs
 
@@ -136,7 +140,7 @@ def _utilisation(engine: EngineSpec | None, cost: StageCost) -> float | None:
     """Useful multiply-accumulates of an engine over those it could do in the stage's cycles."""
     if not cost.macs:
         return None
-    if isinstance(engine, CirculantArraySpec):  # a lane computes a block a cycle
+    if isinstance(engine, CirculantArraySpec | PimArraySpec):  # a block, an evaluation a cycle
         return float(cost.ideal_cycles / cost.cycles)
     products, _, _ = cost.multipliers[0]  # the engine's come first
     return cost.kept_macs / (cost.cycles * products)

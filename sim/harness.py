@@ -150,8 +150,7 @@ class Harness(wiring.Component):
                 m.d.sync += self.first_out.eq(self.cycle)
         for node in self.engines:
             count = getattr(self, f"steps_{node}")
-            with m.If(getattr(placed, f"step_{node}")):
-                m.d.sync += count.eq(count + 1)
+            m.d.sync += count.eq(count + getattr(placed, f"step_{node}"))
         for name in self.fills:
             most, fill = getattr(self, name), getattr(placed, name)
             with m.If(fill > most):

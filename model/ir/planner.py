@@ -37,6 +37,8 @@ from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
 from model.ir.pacing import with_paced_fifos
 from model.ir.pe_array import PeArraySpec, check_storage, kept_weights
+from model.ir.pim_array import PimArraySpec
+from model.ir.pim_planner import PimBudget, enough_lanes, on_macros, pim_engines
 from model.ir.pool import PoolSpec
 from model.ir.select import SelectSpec
 
@@ -48,11 +50,13 @@ ROWS_SPARSE = (1, 2, 4, 8, 16)
 class Budget:
     """What a mapping may use: multipliers of any width, and memory bits (None: as many as needed).
 
-    Requantizers count among the multipliers where they multiply.
+    Requantizers count among the multipliers where they multiply. ``pim`` is for layers of pim
+    arithmetic, which take macros instead.
     """
 
     multipliers: int
     memory_bits: int | None = None
+    pim: PimBudget | None = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,7 @@ def plan(network: Network, budget: Budget) -> Mapping:
     """
     memory = budget.memory_bits
     for _ in range(8):
-        mapping = _planned(network, Budget(budget.multipliers, memory), budget)
+        mapping = _planned(network, replace(budget, memory_bits=memory), budget)
         if memory is None:
             break
         bits = sum(cost.memory_bits for _, cost in mapping.costs(network))
@@ -239,10 +243,11 @@ def plan(network: Network, budget: Budget) -> Mapping:
 
 
 def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
-    table = _Table(network, budget.multipliers)
+    given = _given(network, budget)
+    table = _Table(network, budget.multipliers, given)
     found = table.best(inf, budget) if table.complete else None
     if found is None:
-        _refuse(_Table(network, inf).check().front(inf, None), stated)
+        _refuse(_Table(network, inf, given).check().front(inf, None), stated)
     low = table.fastest()
     while low < found.cycles:
         limit = (low + found.cycles) // 2
@@ -253,6 +258,24 @@ def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
             found = better
     found = table.best(found.cycles, budget)
     return _mapping(network, found.chosen, found.cycles)
+
+
+def _given(network: Network, budget: Budget) -> dict[str, list[Option]]:
+    """The options of layers of pim arithmetic, whose arrays hang on each other by their macros."""
+    names = [node.name for node in network.nodes if on_macros(node)]
+    if names and budget.pim is None:
+        raise BadInput(
+            "mapping.engine",
+            f"no macros, with {', '.join(names)} of pim arithmetic",
+            "'pim_array'",
+            "name that engine, or export with arithmetic = 'exact'",
+        )
+    if budget.pim is None:
+        return {}
+    return {
+        name: [Option(engine, lanes) for lanes in enough_lanes(engine, network[name].spec)]
+        for name, engine in pim_engines(network, budget.pim).items()
+    }
 
 
 def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:
@@ -282,7 +305,7 @@ def _native(network: Network, node: Node, option: Option) -> tuple[Beats, ...]:
     if isinstance(node.spec, LinearSpec | LSTMSpec):
         return (Beats((network.length(node.inputs[0]),), option.engine.cols),)
     lanes = option.lanes
-    if isinstance(option.engine, PeArraySpec | CirculantArraySpec):
+    if isinstance(option.engine, PeArraySpec | CirculantArraySpec | PimArraySpec):
         lanes = option.engine.window(node.spec).lanes
     return tuple(Beats(network.shape(edge), lanes) for edge in node.inputs)
 
@@ -321,10 +344,17 @@ class _Choices:
     Their cycles are lower bounds until they are asked for.
     """
 
-    def __init__(self, network: Network, node: Node, most: float, cache: dict) -> None:
+    def __init__(
+        self,
+        network: Network,
+        node: Node,
+        most: float,
+        cache: dict,
+        given: list[Option] | None = None,
+    ) -> None:
         self.node, self.network = node, network
         self.flexible = isinstance(node.spec, SelectSpec)
-        self.list: list[Option] = list(options(node.spec, node, most))
+        self.list: list[Option] = given or list(options(node.spec, node, most))
         self.exact = cache.setdefault((node.spec, "exact"), {})
         outlines = cache.setdefault((node.spec, "outline"), {})
         figures = []
@@ -368,13 +398,16 @@ class _Choices:
 class _Table:
     """The choices of all nodes of a network."""
 
-    def __init__(self, network: Network, most: float) -> None:
+    def __init__(
+        self, network: Network, most: float, given: dict[str, list[Option]] | None = None
+    ) -> None:
         self.network = network
         cache: dict = {}
         problems, self.choices = [], {}
         for node in network.nodes:
             try:
-                self.choices[node.name] = _Choices(network, node, most, cache)
+                own = (given or {}).get(node.name)
+                self.choices[node.name] = _Choices(network, node, most, cache, own)
             except BadInput as error:
                 problems.append(error)
         if len(problems) > 1:
