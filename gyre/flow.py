@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from gyre import compression, training, zoo
+from gyre.pim_energy import sections
 from gyre.recipe import Recipe
 from gyre.report import FILE, make_report, write_report
 from hdl import package
@@ -269,6 +270,7 @@ class Flow:
             "golden": right(verdict.expected),
             "rtl": right(verdict.result.outputs),
         }
+        energy, area = self._energy(codes, verdict)
         report = make_report(
             name=self.recipe.name,
             seed=self.recipe.seed,
@@ -284,9 +286,25 @@ class Flow:
             source=self.trained.source,
             verdict=verdict,
             seconds=self.seconds,
+            energy=energy,
+            area=area,
         )
         self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
+
+    def _energy(
+        self, codes: torch.Tensor, verdict: Verdict
+    ) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
+        """The ledgers of energy and area, of a network on macros."""
+        network, mapping, result = self.trained.network, self.accelerator.mapping, verdict.result
+        if self.recipe.mapping.engine != "pim_array":
+            return None, None
+        steps = {
+            name.removeprefix("steps_"): count // result.frames
+            for name, count in result.counters.items()
+            if name.startswith("steps_")
+        }
+        return sections(network, mapping, codes, steps, self.recipe.mapping.technology)
 
 
 def from_zoo(network: Network, origin: zoo.Origin) -> Trained:

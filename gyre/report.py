@@ -22,6 +22,8 @@ from model.ir.mapping import EngineSpec, Mapping, StageMapping
 from model.ir.network import Network, Node
 from model.ir.pe_array import PeArraySpec
 from model.ir.pim_array import PimArraySpec
+from sim.energy import engineering
+from sim.technology import LEVELS
 from sim.verify import Verdict
 
 FILE = "report.json"
@@ -47,6 +49,8 @@ def make_report(
     source: str,
     verdict: Verdict,
     seconds: dict[str, float],
+    energy: dict[str, Any] | None = None,
+    area: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All figures of a run, as plain data. The keys are part of the command line's contract."""
     network, mapping = accelerator.network, accelerator.mapping
@@ -82,7 +86,7 @@ def make_report(
     multipliers = sum(cost.multiplier_count for cost in costs.values())
     macros = sum(cost.macros for cost in costs.values())
     macs = sum(cost.kept_macs for cost in costs.values())
-    return {
+    report = {
         "recipe": name,
         "dataset": dataset,
         "seed": seed,
@@ -127,6 +131,11 @@ def make_report(
         },
         "seconds": seconds,
     }
+    if energy is not None:
+        report["energy"] = energy
+    if area is not None:
+        report["resources"]["area"] = area
+    return report
 
 
 def _density(node: Node, cost: StageCost) -> float | None:
@@ -198,6 +207,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     console.print(_layers(report), soft_wrap=False)
     if any((layer["density"] or 1) < 1 for layer in report["layers"]):
         console.print(_pruned(report), soft_wrap=False)
+    if "energy" in report:
+        console.print(_energy(report["energy"]), soft_wrap=False)
     style = "green" if report["rtl"]["equal"] else "red"
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", overflow="fold")
@@ -253,6 +264,23 @@ def _pruned(report: dict[str, Any]) -> Table:
     return table
 
 
+def _energy(energy: dict[str, Any]) -> Table:
+    """The shares of a frame's energy."""
+    columns = "part", "count", "low", "typical", "high", "share"
+    title = f"{energy['title']} ({', '.join(energy['technologies'])})"
+    table = _table(title, *columns, texts=1)
+    for part in energy["parts"]:
+        levels = (engineering(part["total"][level], energy["unit"]) for level in LEVELS)
+        table.add_row(
+            part["part"], f"{part['count']:,}", *levels, f"{100 * part['share']['typical']:.1f} %"
+        )
+    table.add_section()
+    for name, total in (("all", energy["total"]), ("written once", energy["programming"]["total"])):
+        levels = (engineering(total[level], energy["unit"]) for level in LEVELS)
+        table.add_row(name, "", *levels, "")
+    return table
+
+
 def _head(report: dict[str, Any]) -> str:
     """The verdict in a line."""
     rtl = report["rtl"]
@@ -285,6 +313,8 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     else:
         bound = f"bound {rtl['bound_cycles_per_frame']:,}"
         yield "cycles", f"{rtl['cycles_per_frame']:,.2f} a frame ({bound}), {latency}"
+    if macros := report["resources"].get("macros"):
+        yield "macros", f"{macros:,}"
     busy = "" if rtl["utilisation"] is None else f", utilisation {rtl['utilisation']:.3f}"
     yield "multipliers", f"{report['resources']['multipliers']:,}{busy}"
     if fifos := report.get("fifos"):

@@ -21,6 +21,7 @@ module gyre_planes #(
     input wire [PLANE_BITS-1:0] plane,
     output reg [BANKS*WORDS*LANES-1:0] x
 );
+  /* verilator no_inline_module */  // the code of many stays in the processor's cache
   localparam SPAN = WORDS * LANES;
   localparam WIDTH = BANKS * SPAN;
   // Where a block begins.

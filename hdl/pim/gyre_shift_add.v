@@ -24,6 +24,7 @@ module gyre_shift_add #(
     input wire last,
     output reg [OUTPUTS*WIDTH-1:0] sums
 );
+  /* verilator no_inline_module */  // the code of many stays in the processor's cache
   reg complete;  // the codes of an evaluation are added up
   reg [WIDTH-1:0] part[0:OUTPUTS-1];
   reg [WIDTH-1:0] total[0:OUTPUTS-1];

@@ -124,8 +124,10 @@ def _wide(engine: PimArraySpec, layer: MatrixSpec) -> PimArraySpec:
     blocks = -(-channels // k)
     widths = {min(channels, k * -(-blocks // words)) for words in range(1, blocks + 1)}
     for lanes in sorted(widths):
+        if banks * lanes > MAX_LANES:
+            break
         wide = replace(engine, cols=banks * lanes)
-        if banks * lanes > MAX_LANES or not wide.takes(layer):
+        if not wide.takes(layer):
             continue
         best = wide
         if wide.words(layer) * engine.copies <= engine.vector_cycles(layer):

@@ -7,6 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 
 from hdl.engine import engine_files, make_engine
 from hdl.stage import make_stage, stage_files
@@ -169,6 +171,26 @@ STAGES = [
 ]
 
 
+class Loaded(wiring.Component):
+    """A stage that takes nothing before its weights are written, as in an accelerator."""
+
+    def __init__(self, stage: wiring.Component) -> None:
+        self.stage = stage
+        super().__init__({name: stage.signature.members[name] for name in ("i", "o", "step")})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.stage = stage = self.stage
+        m.d.comb += [
+            stage.i.p.eq(self.i.p),
+            stage.i.valid.eq(self.i.valid & stage.loaded),
+            self.i.ready.eq(stage.i.ready & stage.loaded),
+            self.step.eq(stage.step),
+        ]
+        wiring.connect(m, stage.o, wiring.flipped(self.o))
+        return m
+
+
 def evaluated(node: Node, case: Case, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Golden accumulators and output codes, int64 [frames, codes]."""
     keep: dict[str, torch.Tensor] = {}
@@ -195,7 +217,7 @@ def bench():
         shape = node.spec.out_shape(case.shape)
         blocks[name] = Block(
             name,
-            make_stage(*args),
+            Loaded(make_stage(*args)),
             frames,
             math.prod(shape),
             stage_files(*args),
@@ -252,6 +274,7 @@ def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
         cost = spec.cost(node.spec, (Beats(case.shape, in_lanes),), case.lanes)
         trace = traces[f"stage {n}", FULL_SPEED]
         assert trace.gaps[2:] == [cost.cycles] * len(trace.gaps[2:]), (in_lanes, case, trace.gaps)
+        assert trace.latency == cost.latency, (in_lanes, case)
         assert trace.i_cycles.shape[1] == cost.input_beats
         assert trace.o_cycles.shape[1] == cost.output_beats
 
