@@ -172,17 +172,15 @@ class Harness(wiring.Component):
 
 _TOP_TEXT = """\
 `timescale 1ns / 1ns
-// The clock is made inside the simulation, so that nobody outside is called at its edges.
-module {top} (input wire rst, {ports});
-  reg clk = 0;
-  always #5 clk = ~clk;
+// The main program of the simulator drives the clock.
+module {top} (input wire clk, input wire rst, {ports});
   {name} {name} (.clk(clk), .rst(rst), {connections});
 endmodule
 """
 
 
 def generate_harness(harness: Harness, verilog: str | None = None) -> Design:
-    """Verilog of a harness under a top with its own clock, and its accelerator's .hex files.
+    """Verilog of a harness under a top with the clock, and its accelerator's .hex files.
 
     With ``verilog``, the text of a generated accelerator, that very text is what runs. Without it
     the accelerator is generated anew, without initial values.
@@ -226,7 +224,7 @@ def _without_initial(verilog: str) -> str:
 
 
 def port_names(verilog: str, top: str = TOP) -> list[str]:
-    """Names of the top's ports, which are all that a test bench sees."""
+    """Names of the top's ports but the clock, which are all that a test bench sees."""
     header = re.search(rf"module {top} \((.*?)\);", verilog, re.S)
     assert header is not None
-    return re.findall(r"(\w+)(?:,|$)", header.group(1))
+    return [name for name in re.findall(r"(\w+)(?:,|$)", header.group(1)) if name != "clk"]

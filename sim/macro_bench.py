@@ -1,7 +1,7 @@
 """``python -m sim.macro_bench``: evaluations a second of macros on their own.
 
 A shift register drives the word lines anew in every cycle and the results are folded into a sum;
-the clock is made inside the simulation. Figures are of the processor's time that the simulator
+the simulator's main program makes the clock. Figures are of the processor's time that the simulator
 takes, and of the clock on the wall.
 """
 
@@ -97,6 +97,7 @@ def measure(spec: MacroSpec, macros: int, active: int, cycles: int) -> Speed:
         "counters": ["cycle", "sum"],
         "max_cycles": 2 * cycles,
         "reset_after": None,
+        "stop": None,
         "result": "result.json",
     }
     (run / "job.json").write_text(json.dumps(job))

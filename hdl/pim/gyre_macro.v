@@ -290,10 +290,11 @@ module gyre_macro #(
 
     if (verify) begin
       /* verilator unroll_disable */
-      for (g = 0; g < COLUMNS; g = g + 1)
+      for (g = 0; g < COLUMNS; g = g + 1) begin  // a simulator takes the pragma for a statement
         /* verilator unroll_disable */
         for (f = 0; f < BITS; f = f + 1)
           seen[g*BITS+f] = cells[(row*BITS+f)*CHUNKS+g/64][(g%64%PER)*LANE+g%64/PER];
+      end
       found <= seen;
       match <= seen == levels;
     end

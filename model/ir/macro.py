@@ -216,6 +216,48 @@ class MacroSpec(Spec, kind="sot_mram_macro"):
         if not np.isin(stuck, (0, 1)).all():
             raise BadInput(thing, "other values", "0 or 1 for each cell", "mark stuck cells with 1")
 
+    def check_status(
+        self,
+        thing: str,
+        *,
+        failures: int = 0,
+        failed_macro: int = 0,
+        failed_row: int = 0,
+        unprogrammed: int = 0,
+        worn: int = 0,
+        clash: int = 0,
+    ) -> None:
+        """Raise BadInput if a macro or its programmer shows an error at the port of that name."""
+        if worn:
+            raise BadInput(
+                thing,
+                "a write to a row past its endurance",
+                f"at most {self.endurance} pulses for a row",
+                "write each row less often, or give `endurance` the pulses that a row bears",
+            )
+        if failures:
+            raise BadInput(
+                thing,
+                f"{failures} rows that failed, the last of them row {failed_row} of macro "
+                f"{failed_macro}",
+                f"the wanted levels after at most {self.attempts} pulses",
+                "allow more `attempts`, or place the weights around the stuck cells",
+            )
+        if unprogrammed:
+            raise BadInput(
+                thing,
+                "an evaluation of a row that was never programmed",
+                "contents in every row that is driven",
+                "write the rows first, or start with contents from a file",
+            )
+        if clash:
+            raise BadInput(
+                thing,
+                "an evaluation during another's turn at the converters, or during a write",
+                f"evaluations at least {self.interval} cycles apart, and none during a write",
+                "have the controller wait",
+            )
+
     def _check_shape(self, found: np.ndarray, thing: str) -> None:
         if found.shape != (self.rows, self.columns):
             raise BadInput(

@@ -1,6 +1,6 @@
 """Macros behind streams: how the benches evaluate and program them."""
 
-from amaranth.hdl import Const, Module, Mux, Shape, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,6 +44,88 @@ class Evaluated(wiring.Component):
         m.d.comb += [self.o.p.codes[n].eq(macro.o[n]) for n in range(spec.converters)]
         with m.If(macro.en):
             m.d.sync += wait.eq(Mux(macro.start, spec.share - 1, wait - (wait != 0)))
+        return m
+
+
+class Twins(wiring.Component):
+    """A macro that is programmed, beside one that holds the same from the start.
+
+    A frame is the rows, a beat each; what leaves are the turns of the programmed macro's converters
+    for ``inputs``, the bits of the word lines of successive evaluations. ``step_differs`` shows
+    wherever the other macro gives anything else, and ``step_error`` an error of either.
+    """
+
+    def __init__(self, spec: MacroSpec, file: str, inputs: tuple[int, ...]) -> None:
+        self.spec, self.file, self.inputs = spec, file, inputs
+        result = Shape(spec.result.bits, spec.result.signed)
+        super().__init__(
+            {
+                "i": In(beat_stream(unsigned(spec.level_bits), spec.columns)),
+                "o": Out(beat_stream(result, spec.converters)),
+                "step_differs": Out(1),
+                "step_error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        spec, last = self.spec, len(self.inputs) - 1
+        m.submodules.macro = macro = Macro(spec)
+        m.submodules.other = other = Macro(spec, self.file)
+        m.submodules.programmer = programmer = Programmer(spec)
+        row, wait = Signal(range(spec.rows)), Signal(range(spec.share + 1))
+        begun, ended = Signal(range(last + 2)), Signal(range(last + 2))
+        for one in (macro, other):
+            m.d.comb += [
+                one.en.eq(~macro.valid | self.o.ready),
+                one.x.eq(Array(Const(x, spec.rows) for x in self.inputs)[begun]),
+                one.seed.eq(1),
+                one.row.eq(programmer.row),
+                one.levels.eq(programmer.levels),
+            ]
+        m.d.comb += [
+            macro.write.eq(programmer.write),
+            macro.verify.eq(programmer.verify),
+            programmer.match.eq(macro.match),
+            programmer.i.p.row.eq(row),
+            programmer.i.p.levels.eq(self.i.p.codes),
+            self.o.valid.eq(macro.valid),
+            self.o.p.first.eq((ended == 0) & (macro.phase == 0)),
+            self.o.p.last.eq((ended == last) & (macro.phase == spec.share - 1)),
+            self.step_differs.eq(
+                (macro.valid != other.valid)
+                | (macro.valid & Cat(macro.o != other.o, macro.phase != other.phase).any())
+            ),
+            self.step_error.eq(
+                Cat(one.unprogrammed | one.worn | one.clash for one in (macro, other)).any()
+                | other.blank
+                | programmer.failed
+                | (macro.valid & macro.blank)
+            ),
+        ]
+        m.d.comb += [self.o.p.codes[n].eq(macro.o[n]) for n in range(spec.converters)]
+        with m.FSM():
+            with m.State("WRITE"):
+                m.d.comb += programmer.i.valid.eq(self.i.valid)
+                m.d.comb += self.i.ready.eq(programmer.i.ready)
+                with m.If(transfer(self.i)):
+                    m.next = "WAIT"
+            with m.State("WAIT"), m.If(programmer.done):
+                m.d.sync += row.eq(row + 1)
+                m.next = "WRITE"
+                with m.If(row == spec.rows - 1):
+                    m.d.sync += [row.eq(0), begun.eq(0), ended.eq(0), wait.eq(0)]
+                    m.next = "EVALUATE"
+            with m.State("EVALUATE"):
+                starts = macro.en & (wait == 0) & (begun <= last)
+                m.d.comb += [macro.start.eq(starts), other.start.eq(starts)]
+                with m.If(macro.en):
+                    m.d.sync += wait.eq(Mux(starts, spec.share - 1, wait - (wait != 0)))
+                    m.d.sync += begun.eq(begun + starts)
+                with m.If(transfer(self.o) & (macro.phase == spec.share - 1)):
+                    m.d.sync += ended.eq(ended + 1)
+                    with m.If(ended == last):
+                        m.next = "WRITE"
         return m
 
 

@@ -29,7 +29,7 @@ from tests.tools import require_tools
 NETWORK = wide_network()
 MAPPING = Mapping(4, (Engine("pe", PeArraySpec(2, 4)),), (StageMapping("fc", "pe", 1),))
 CAPACITY = Capacity(source=256, sink=256)
-DESIGN = "module gyre_key (input wire a, output wire b); assign b = ~a; endmodule\n"
+DESIGN = "module gyre_key (input wire clk, input wire a, output wire b); assign b = ~a; endmodule\n"
 
 
 def simulator(network: Network = NETWORK) -> Simulator:
