@@ -5,7 +5,17 @@ from operator import add
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import (
+    Cat,
+    ClockSignal,
+    Const,
+    Instance,
+    Module,
+    Mux,
+    ResetSignal,
+    Signal,
+    Value,
+)
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,8 +26,8 @@ from hdl.lib.padding import without_padding
 from hdl.lib.rom import Rom, address_bits
 from hdl.lib.stream import beat_stream, transfer
 from hdl.lib.tree import joined, joined_but_two
+from hdl.pim.bank import MacroBank, stride
 from hdl.pim.block_rows import BlockRows
-from hdl.pim.macro import Macro
 from hdl.pim.program import Programmer
 from hdl.target import place
 from model.ir.beats import Beats
@@ -91,12 +101,11 @@ class PimUnit(wiring.Component):
 
     ::
 
-        i -> [bit planes, 2 vectors] -x-> [macro] -> [shift, add] -.
-                  ^ bit                   [macro] -> [shift, add] -+-> [outputs picked]
-             [sequencer]                    ...                    |         |
-                                                                   |   [sum of row tiles] -> o
-                                                                   |    [result memory] ---^
-                                                                   '- circulant blocks only
+        i -> [bit planes, 2 vectors] -x-> [macros] -> [shift, add] -> [outputs picked]
+                  ^ bit                                                      |
+             [sequencer]                                            [sum of row tiles]
+                                                                             |
+                                         circulant blocks only: [result memory] -> o
 
     The macros work in lock step and wait together if their sums cannot leave.
 
@@ -111,28 +120,26 @@ class PimUnit(wiring.Component):
         Marks are those of a vector.
     step : Out(1)
         An evaluation begins.
-    load, write, verify, row, levels, match :
-        Ports of the macros; strobes are a bit for each.
-    blank : Out(1)
-        There is a row that was never programmed.
+    number, load, write, verify, row, levels, match, blank :
+        Ports of the macros: see MacroBank.
     """
 
     def __init__(self, wires: Wires) -> None:
         self.wires = wires
         spec, layer, macro = wires.spec, wires.layer, wires.macro
         levels = data.ArrayLayout(macro.level_bits, macro.columns)
-        self.count = len(wires.tile)
         super().__init__(
             {
                 "i": In(beat_stream(code_shape(layer.in_format), spec.cols)),
                 "o": Out(beat_stream(range_shape(layer.accumulator()), wires.lanes)),
                 "step": Out(1),
-                "load": In(self.count),
-                "write": In(self.count),
-                "verify": In(self.count),
+                "number": In(address_bits(len(wires.tile))),
+                "load": In(1),
+                "write": In(1),
+                "verify": In(1),
                 "row": In(address_bits(macro.rows)),
                 "levels": In(levels),
-                "match": Out(self.count),
+                "match": Out(1),
                 "blank": Out(1),
             }
         )
@@ -258,45 +265,38 @@ class PimUnit(wiring.Component):
             self._later(m, en, mark & issue, depth, f"{name}_bit")
             for name, mark in zip(("first", "negative", "last"), marks, strict=True)
         )
-        lines = []
+        lines = Signal(len(wires.lines) * spec.rows)
         for n, places in enumerate(wires.lines):
-            bits = Signal(spec.rows, name=f"lines_{n}")
-            m.d.comb += bits.eq(Cat(*(x[begin:end] for begin, end in _runs(places))))
-            lines.append(bits)
+            bits = Cat(*(x[begin:end] for begin, end in _runs(places)))
+            m.d.comb += lines[n * spec.rows : (n + 1) * spec.rows].eq(bits)
+        m.submodules.bank = bank = MacroBank(spec, wires.tile)
+        m.d.comb += [
+            bank.en.eq(en),
+            bank.start.eq(start),
+            bank.x.eq(lines),
+            bank.levels.as_value().eq(self.levels.as_value()),
+            bank.seed.eq(1),
+            self.match.eq(bank.match),
+            self.blank.eq(bank.blank),
+        ]
+        m.d.comb += [getattr(bank, name).eq(getattr(self, name)) for name in _WRITING]
+        outputs = wires.spec.outputs(wires.layer)
+        sums = Signal(wires.sum_bits * outputs * len(wires.tile))
         platform.include(SHIFT_ADD)
-        sums, blanks = [], []
-        for n, tile in enumerate(wires.tile):
-            macro = place(m, platform, f"macro_{n}", macro_name(spec), Macro, spec)
-            m.d.comb += [
-                macro.en.eq(en),
-                macro.start.eq(start),
-                macro.x.eq(lines[tile]),
-                macro.load.eq(self.load[n]),
-                macro.write.eq(self.write[n]),
-                macro.verify.eq(self.verify[n]),
-                macro.row.eq(self.row),
-                macro.levels.as_value().eq(self.levels.as_value()),
-                macro.seed.eq(n + 1),
-                self.match[n].eq(macro.match),
-            ]
-            blanks.append(macro.blank)
-            total = Signal(wires.sum_bits * wires.spec.outputs(wires.layer), name=f"sums_{n}")
-            m.submodules[f"shift_add_{n}"] = Instance(
-                "gyre_shift_add",
-                **self._shift_add(),
-                i_clk=ClockSignal(),
-                i_rst=ResetSignal(),
-                i_en=en,
-                i_valid=macro.valid,
-                i_phase=macro.phase,
-                i_o=macro.o.as_value(),
-                i_first=first,
-                i_negative=negative,
-                i_last=last,
-                o_sums=total,
-            )
-            sums.append(total)
-        m.d.comb += self.blank.eq(Cat(blanks).any())
+        m.submodules.shift_add = Instance(
+            "gyre_shift_add",
+            **self._shift_add(),
+            i_clk=ClockSignal(),
+            i_rst=ResetSignal(),
+            i_en=en,
+            i_valid=bank.valid,
+            i_phase=bank.phase,
+            i_o=bank.o,
+            i_first=first,
+            i_negative=negative,
+            i_last=last,
+            o_sums=sums,
+        )
         return sums, last
 
     def _shift_add(self) -> dict[str, int]:
@@ -304,6 +304,8 @@ class PimUnit(wiring.Component):
         factors = pim_of(layer).factors(layer)
         sign = factors[-1] < 0
         return {
+            "p_MACROS": len(self.wires.tile),
+            "p_O_STRIDE": stride(macro),
             "p_CONVERTERS": macro.converters,
             "p_SHARE": macro.share,
             "p_PHASE_BITS": address_bits(macro.share),
@@ -325,10 +327,11 @@ class PimUnit(wiring.Component):
         wires, spec, layer = self.wires, self.wires.spec, self.wires.layer
         shape, width = range_shape(layer.accumulator()), wires.sum_bits
         group, count = spec.group(layer, wires.lanes), spec.group_words(layer, wires.lanes)
-        shares: dict[tuple[int, int], Signal] = {}
-        for total, tile, outputs in zip(sums, wires.tile, wires.outputs, strict=True):
-            for n, output in enumerate(outputs.tolist()):
-                shares[tile, output] = total[n * width : n * width + shape.width]
+        shares: dict[tuple[int, int], Value] = {}
+        for macro, (tile, outputs) in enumerate(zip(wires.tile, wires.outputs, strict=True)):
+            begin = macro * spec.outputs(layer)
+            for n, output in enumerate(outputs.tolist(), start=begin):
+                shares[tile, output] = sums[n * width : n * width + shape.width]
         busy, go, valid, ready, free = (
             Signal(name=name) for name in ("busy", "go", "sums_valid", "sums_ready", "sums_free")
         )
@@ -525,37 +528,42 @@ class PimArray(wiring.Component):
                 m.d.sync += [row.eq(0), number.eq(number + 1)]
             with m.If(final):
                 m.d.sync += [running.eq(0), address.eq(0)]
-        strobe = 1 << number
         for unit in units:
-            m.d.comb += [unit.row.eq(row), unit.levels.as_value().eq(rows.data)]
+            m.d.comb += [
+                unit.number.eq(number),
+                unit.row.eq(row),
+                unit.levels.as_value().eq(rows.data),
+            ]
         if not self.wires.spec.programs:
             m.d.comb += written.eq(running)
             for unit in units:
-                m.d.comb += unit.load.eq(Mux(running, strobe, 0))
+                m.d.comb += unit.load.eq(running)
             return
-        m.submodules.programmer = programmer = Programmer(macro, count * len(units))
-        place_of_copy = Signal(range(count * len(units)))
-        matches = Cat(unit.match for unit in units)
+        m.submodules.programmer = programmer = Programmer(macro)
         m.d.comb += [
-            place_of_copy.eq(copy * count + number),
             last_copy.eq(copy == len(units) - 1),
             programmer.i.valid.eq(running & ~writing),
-            programmer.i.p.macro.eq(place_of_copy),
             programmer.i.p.row.eq(row),
             programmer.i.p.levels.as_value().eq(rows.data),
-            programmer.match.eq(matches),
-            Cat(unit.write for unit in units).eq(programmer.write),
-            Cat(unit.verify for unit in units).eq(programmer.verify),
             written.eq(programmer.done & last_copy),
             self.pulses.eq(programmer.pulses),
             self.failures.eq(programmer.failures),
         ]
+        with m.Switch(copy):
+            for n, unit in enumerate(units):
+                with m.Case(n):
+                    m.d.comb += [
+                        unit.write.eq(programmer.write),
+                        unit.verify.eq(programmer.verify),
+                        programmer.match.eq(unit.match),
+                    ]
         with m.If(transfer(programmer.i)):
             m.d.sync += writing.eq(1)
         with m.If(programmer.done):
-            m.d.sync += [writing.eq(0), copy.eq(copy + 1)]
-            with m.If(last_copy):
-                m.d.sync += copy.eq(0)
+            m.d.sync += [writing.eq(0), copy.eq(Mux(last_copy, 0, copy + 1))]
+
+
+_WRITING = ("number", "load", "write", "verify", "row")
 
 
 def _runs(places: np.ndarray) -> list[tuple[int, int]]:
@@ -563,13 +571,6 @@ def _runs(places: np.ndarray) -> list[tuple[int, int]]:
     breaks = np.flatnonzero(np.diff(places) != 1) + 1
     parts = np.split(places, breaks)
     return [(int(part[0]), int(part[-1]) + 1) for part in parts]
-
-
-def macro_name(spec: MacroSpec) -> str:
-    """Name of the module of such macros."""
-    plain = spec.to_json()
-    del plain["kind"]
-    return "macro_" + "_".join(str(int(value or 0)) for value in plain.values())
 
 
 def _file(node: Node) -> str:
