@@ -13,6 +13,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,18 @@ class EvaluateSection(Options):
     samples: int = Field(default=0, ge=0)
 
 
+class WriteSection(Options):
+    """``[mapping.write]``: cells are written by pulses of so many ``cycles``, read back, and again.
+
+    ``attempts``, ``failures`` (of 65,536 pulses) and ``endurance`` are those of MacroSpec.
+    """
+
+    cycles: int = Field(default=1, ge=1, le=65535)
+    attempts: int = Field(default=1, ge=1, le=255)
+    failures: int = Field(default=0, ge=0, le=65536)
+    endurance: int = Field(default=0, ge=0, lt=1 << 32)
+
+
 class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
@@ -83,6 +96,7 @@ class MappingSection(Options):
     arrays), circulant ones of fft arithmetic circulant arrays. Under ``"pim_array"`` layers of pim
     arithmetic get at most so many ``macros``, copies included (by default one copy of each layer),
     with ``columns_per_converter``; ``technology`` names the cells, whose energy the report states.
+    Their cells hold the weights from the start, unless ``write`` says how they are written.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
     """
 
@@ -92,12 +106,22 @@ class MappingSection(Options):
     macros: int | None = Field(default=None, ge=1)
     columns_per_converter: int = Field(default=1, ge=1, le=64)
     technology: Literal["sot_mram", "memristor"] = "sot_mram"
+    write: WriteSection | None = None
 
     def budget(self, pim: PIMOptions) -> Budget:
         """What the planner may use; the macros are those of ``[format]``."""
         macros = None
         if self.engine == "pim_array":
             macros = PimBudget(pim.columns, pim.spare, self.columns_per_converter, self.macros)
+            if self.write is not None:
+                macros = replace(
+                    macros,
+                    programs=True,
+                    write_cycles=self.write.cycles,
+                    attempts=self.write.attempts,
+                    failures=self.write.failures,
+                    endurance=self.write.endurance,
+                )
         return Budget(self.multipliers, self.memory_bits, macros)
 
 

@@ -94,6 +94,8 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
     result memory       ``2 · copies · ceil(p / g) · g · k`` accumulators of circulant blocks, p
                         block rows, ``g = group(...)`` of them a word; else none
     macros              ``copies · macros``
+    writing             ``1 + rows of all macros`` cycles before the first vector; by pulses that
+                        of MacroSpec for each of them, ``copies`` times
     multipliers         none, but ``lanes`` of the requantizer where it multiplies
     ==================  =======================================================================
 
@@ -239,6 +241,16 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
             return list(range(1, most + 1))
         parts = [n for n in range(1, k) if k % n == 0]
         return [n for n in parts + list(range(k, most + k, k)) if n <= MAX_LANES]
+
+    def writing_cycles(self, layer: MatrixSpec, pulses: int = 1) -> int:
+        """Cycles from a reset to the first vector, if every row takes so many pulses.
+
+        The copies are preloaded at once, and written by pulses one after another.
+        """
+        rows = self.macros * pim_of(layer).rows
+        if not self.programs:
+            return 1 + rows
+        return 1 + self.copies * rows * self.macro(layer).row_write_cycles(pulses)
 
     # -- what it computes
 

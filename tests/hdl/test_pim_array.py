@@ -144,7 +144,7 @@ IDEAL = [
 ]
 ADC = {"adc_bits": 3, "step": 2}
 DEVICE = {"device": True, "grid_bits": 2, "off": 3, "cell_bits": 2}
-PULSES = {"programs": True, "write_cycles": 2, "attempts": 9, "failures": 20_000}
+PULSES = {"programs": True, "write_cycles": 2, "attempts": 9}
 REAL = [
     Case(9, 20, 7, 5, ADC),  # converters that round and saturate
     Case(9, 20, 7, 5, ADC | DEVICE | {"step": 5}),  # spread, stuck cells, a reference column
@@ -153,6 +153,7 @@ REAL = [
     Case(9, 30, 10, 3, DEVICE | {"adc_bits": 6, "step": 1}, blocks=(1, 5, 0.3)),
     Case(10, 18, 4, 2, ADC | DEVICE | {"step": 3}, k=4, engine={"share": 2}),
     Case(5, 7, 3, 2, engine=PULSES),
+    Case(5, 7, 3, 2, engine=PULSES | {"failures": 20_000}),
 ]
 ARRAYS = [*IDEAL, *REAL]
 # What enters in a width of its own: input lanes, and a case.
@@ -277,6 +278,19 @@ def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:
         assert trace.latency == cost.latency, (in_lanes, case)
         assert trace.i_cycles.shape[1] == cost.input_beats
         assert trace.o_cycles.shape[1] == cost.output_beats
+
+
+def test_the_first_vector_enters_when_every_row_is_written() -> None:
+    """A fifth of the pulses and more fail in one of the arrays: its rows take more of them."""
+    _, _, specs, traces = bench()
+    before = {
+        name: int(trace.i_cycles[0, 0]) - specs[name][1].writing_cycles(specs[name][0].spec)
+        for (name, pattern), trace in traces.items()
+        if pattern == FULL_SPEED
+    }
+    failing = before.pop(f"array {len(ARRAYS) - 1}")
+    assert len(set(before.values())) == 1, before
+    assert failing > before["array 0"]
 
 
 def test_evaluations_are_those_of_the_formula_under_every_stall_pattern() -> None:
