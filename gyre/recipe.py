@@ -96,7 +96,8 @@ class MappingSection(Options):
     arrays), circulant ones of fft arithmetic circulant arrays. Under ``"pim_array"`` layers of pim
     arithmetic get at most so many ``macros``, copies included (by default one copy of each layer),
     with ``columns_per_converter``; ``technology`` names the cells, whose energy the report states.
-    Their cells hold the weights from the start, unless ``write`` says how they are written.
+    Their cells hold the weights from the start, unless ``write`` says how they are written;
+    ``macro_body`` names a hard macro for a silicon flow.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
     """
 
@@ -107,12 +108,19 @@ class MappingSection(Options):
     columns_per_converter: int = Field(default=1, ge=1, le=64)
     technology: Literal["sot_mram", "memristor"] = "sot_mram"
     write: WriteSection | None = None
+    macro_body: str = Field(default="", pattern="^([A-Za-z_][A-Za-z0-9_]*)?$")
 
     def budget(self, pim: PIMOptions) -> Budget:
         """What the planner may use; the macros are those of ``[format]``."""
         macros = None
         if self.engine == "pim_array":
-            macros = PimBudget(pim.columns, pim.spare, self.columns_per_converter, self.macros)
+            macros = PimBudget(
+                pim.columns,
+                pim.spare,
+                self.columns_per_converter,
+                self.macros,
+                body=self.macro_body,
+            )
             if self.write is not None:
                 macros = replace(
                     macros,

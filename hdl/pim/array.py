@@ -269,7 +269,7 @@ class PimUnit(wiring.Component):
         for n, places in enumerate(wires.lines):
             bits = Cat(*(x[begin:end] for begin, end in _runs(places)))
             m.d.comb += lines[n * spec.rows : (n + 1) * spec.rows].eq(bits)
-        m.submodules.bank = bank = MacroBank(spec, wires.tile)
+        m.submodules.bank = bank = MacroBank(spec, wires.tile, wires.spec.body)
         m.d.comb += [
             bank.en.eq(en),
             bank.start.eq(start),

@@ -80,6 +80,8 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
         Whether the cells are written by pulses, with read-back and retry, as ``write_cycles``,
         ``attempts``, ``failures`` and ``endurance`` say (see MacroSpec); otherwise a row is there
         in a cycle, which is no more than a fast start of a simulation.
+    body : str
+        Name of a hard macro in place of the behavioural body.
 
     With V vectors a frame, M outputs, activations of b bits, k steps (1 unless the blocks are
     circulant), W words a vector, ``E = b · k · share`` and ``B = ceil(M / lanes)`` output beats:
@@ -115,6 +117,7 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
     attempts: int = 1
     failures: int = 0
     endurance: int = 0
+    body: str = ""
 
     def __post_init__(self) -> None:
         check_int("cols", self.cols, 1, MAX_LANES)

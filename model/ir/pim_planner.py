@@ -33,6 +33,8 @@ class PimBudget:
         The most macros, of all layers and copies; None: as many as one copy of each needs.
     programs : bool
         Whether cells are written by pulses, as the next ones say: see PimArraySpec.
+    body : str
+        Name of a hard macro.
     """
 
     columns: int
@@ -44,6 +46,7 @@ class PimBudget:
     attempts: int = 1
     failures: int = 0
     endurance: int = 0
+    body: str = ""
 
 
 def on_macros(node: Node) -> bool:
@@ -104,6 +107,7 @@ def _ways(node: Node, budget: PimBudget) -> list[tuple[int, PimArraySpec]]:
             budget.attempts,
             budget.failures,
             budget.endurance,
+            budget.body,
         )
         engine = _wide(engine, layer)
         cycles = _cycles(engine, node)

@@ -1,6 +1,7 @@
 """The PIM engine against golden; ideal, it is the integer product; its cycles by formula."""
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -12,6 +13,7 @@ from amaranth.lib import wiring
 
 from hdl.engine import engine_files, make_engine
 from hdl.stage import make_stage, stage_files
+from hdl.verilog import generate
 from model import golden
 from model.ir.arithmetic import ExactArithmetic
 from model.ir.beats import Beats
@@ -238,6 +240,18 @@ def test_equals_golden_under_every_stall_pattern() -> None:
     blocks, expected, _, traces = bench()
     for name, block in blocks.items():
         check_values(traces, block, expected[name])
+
+
+def test_hard_macros_are_placed_one_by_one_behind_the_same_array() -> None:
+    case = IDEAL[1]
+    node = case.node(1)
+    spec = replace(case.spec(node), body="foundry_macro")
+    design = generate(make_engine(spec, node, case.lanes), "top", {})
+    wrapper = re.findall(r"foundry_macro \w+ \(", design.verilog)
+    placed = re.findall(r"macro_foundry_macro \w+ \(", design.verilog)
+    assert len(set(placed)) == spec.macros
+    assert wrapper
+    assert "gyre_macro" not in design.verilog
 
 
 def test_an_ideal_array_gives_the_integer_product() -> None:
