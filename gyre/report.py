@@ -21,7 +21,7 @@ from model.ir.errors import BadInput
 from model.ir.mapping import EngineSpec, Mapping, StageMapping
 from model.ir.network import Network, Node
 from model.ir.pe_array import PeArraySpec
-from model.ir.pim_array import PimArraySpec
+from model.ir.pim_array import PimArraySpec, pim_of
 from sim.energy import engineering
 from sim.technology import LEVELS
 from sim.verify import Verdict
@@ -166,6 +166,11 @@ def _dense(
         tiles = engine.row_folds(node.spec) * engine.col_folds(node.spec)
         whole = replace(engine, tiles=tiles)
         cost = whole.cost(node.spec, mapping.inputs(network, node), stage.lanes)
+    if isinstance(engine, PimArraySpec):  # the cells of a whole matrix, evaluated at once as well
+        layer = node.spec
+        pim, weights = pim_of(layer), layer.matrix_rows * layer.matrix_columns
+        bits = weights * pim.columns_per_weight(layer) * pim.cell_bits * engine.copies
+        return {"cycles": cost.cycles, "weight_bits": bits}
     return {"cycles": cost.cycles, "weight_bits": cost.weight_bits}
 
 
