@@ -30,7 +30,7 @@ from model.compress.realise import calibration
 from model.compress.tracing import MATRIX
 from model.compress.training import accuracy, accuracy_under, lengths_of, real_samples
 from model.data import Dataset, Split
-from model.export import check_supported, export
+from model.export import check_supported, export, realised
 from model.ir.network import Network
 
 EVALUATION_FRAMES = 1000
@@ -82,12 +82,15 @@ def train_float(recipe: Recipe, dataset: Dataset, build: Path) -> nn.Module:
 
 
 def compress(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -> nn.Module:
-    """The compressed network with quantizers, of the trained float network ``module``."""
+    """The compressed network with quantizers, of the trained float network ``module``.
+
+    Its factors are those that hardware multiplies by.
+    """
     function, _ = solver.find(recipe.compress.solver)
     key = keys(recipe, dataset)["compress"]
     folder = build / f"compress-{key}"
     with _timed(folder):
-        return function(
+        compressed = function(
             module,
             dataset,
             recipe.compress.constraints(),
@@ -96,6 +99,8 @@ def compress(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -
             seed=recipe.seed,
             folder=folder,
         )
+    bits = recipe.format.model_dump(exclude={"arithmetic", "fft"})
+    return realised(compressed, real_samples(calibration(dataset)), **bits)
 
 
 def export_network(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -> Network:

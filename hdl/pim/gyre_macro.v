@@ -106,9 +106,10 @@ module gyre_macro #(
   high = (low & first) | (u & second); \
   low = u ^ second;
 `define GYRE_LINE(k) (cells[at+(k)*ROW_WORDS] & {64{own[r+(k)]}})
-`define GYRE_CARRY(from, word) \
+// No count so far is more than `most`: bits above it are 0.
+`define GYRE_CARRY(from, word, most) \
   carry = word; \
-  for (k = from; k < LANE; k = k + 1) begin \
+  for (k = from; k < LANE && ((most) >> k) != 0; k = k + 1) begin \
     u = t[k] & carry; \
     t[k] = t[k] ^ carry; \
     carry = u; \
@@ -185,11 +186,11 @@ module gyre_macro #(
             `GYRE_ADD(two_b, ones, `GYRE_LINE(6), `GYRE_LINE(7))
             `GYRE_ADD(four_b, twos, two_a, two_b)
             `GYRE_ADD(eight, fours, four_a, four_b)
-            `GYRE_CARRY(b + 3, eight)
+            `GYRE_CARRY(b + 3, eight, ROWS * ((1 << b) - 1) + ((r + 8) << b))
           end
-          `GYRE_CARRY(b, ones)
-          `GYRE_CARRY(b + 1, twos)
-          `GYRE_CARRY(b + 2, fours)
+          `GYRE_CARRY(b, ones, SPAN * ((2 << b) - 1))
+          `GYRE_CARRY(b + 1, twos, SPAN * ((2 << b) - 1))
+          `GYRE_CARRY(b + 2, fours, SPAN * ((2 << b) - 1))
         end
         // Swap the bits whose place has bit s set with those of the word s further on.
         for (s = 1; s < LANE; s = s * 2) begin

@@ -14,6 +14,7 @@ for _module in pkgutil.iter_modules(__path__):
 
 from model.export.fft import with_fft  # noqa: E402
 from model.export.pim import PIMOptions, to_pim, with_pim  # noqa: E402
+from model.export.realised import realised  # noqa: E402
 from model.export.removal import remove_pruned  # noqa: E402
 from model.export.walk import check_supported, export  # noqa: E402
 
@@ -21,6 +22,7 @@ __all__ = [
     "PIMOptions",
     "check_supported",
     "export",
+    "realised",
     "remove_pruned",
     "to_pim",
     "with_fft",

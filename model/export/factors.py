@@ -94,6 +94,11 @@ def requantize(
     )
 
 
+def factors_of(spec: RequantizeSpec, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """The factors float64 [1] or [channels] that a requantization multiplies by, exactly."""
+    return tensors.get("m", np.ones(1)) / 2.0**spec.shift
+
+
 def output_requantize(
     name: str,
     gain: Tensor,

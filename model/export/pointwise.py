@@ -6,7 +6,7 @@ from torch import fx, nn
 
 from model.compress.quantizers import ActivationQuantizer
 from model.compress.tracing import RELU
-from model.export.values import Affine, Conv, Pending, Raw, Stream, Value
+from model.export.values import Affine, Conv, Norm, Pending, Raw, Stream, Value
 from model.export.walk import Walk, check_finite, handles
 from model.ir.errors import BadInput
 
@@ -43,13 +43,8 @@ def batch_norm(walk: Walk, name: str, module: nn.Module, node: fx.Node, value: V
             "train with running statistics",
         )
     check_finite(node, module)
-    ratio = (module.running_var.double() + module.eps).rsqrt()
-    if module.weight is not None:
-        ratio = ratio * module.weight.double()
-    offset = (value.offset - module.running_mean.double()) * ratio
-    if module.bias is not None:
-        offset = offset + module.bias.double()
-    return replace(value, gain=value.gain * ratio, offset=offset)
+    norm = Norm(module, value.offset)
+    return replace(value, gain=value.gain * norm.ratio(), offset=norm.folded(), norm=norm)
 
 
 @handles(*RELU, transparent=True)
@@ -78,5 +73,5 @@ def quantizer(
     walk: Walk, name: str, module: ActivationQuantizer, node: fx.Node, value: Value
 ) -> Stream:
     """The format and the scale that training has settled on."""
-    stream = walk.quantized(value, module.format, float(module.scale))
+    stream = walk.quantized(value, module.format, float(module.scale), module)
     return replace(stream, index=value.index) if isinstance(value, Raw) else stream

@@ -1,6 +1,7 @@
 """Handlers of max pooling and of average pooling."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +37,8 @@ def max_pool(
         format=source.format,
     )
     index = channels_first(spec.out_shape(source.shape))
-    return walk.append(name, spec, (source,), index, source.scale, {})
+    stream = walk.append(name, spec, (source,), index, source.scale, {})
+    return replace(stream, quantizer=source.quantizer)
 
 
 @handles(nn.AvgPool2d, functional.avg_pool2d, image=True)

@@ -12,10 +12,11 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from model.export.factors import add_factors, common, requantize
+from model.compress.quantizers import ActivationQuantizer
+from model.export.factors import OUTPUT_FORMAT, add_factors, common, factors_of, requantize
 from model.export.storage import Matrix
 from model.ir.add import AddSpec
 from model.ir.conv import ConvSpec
@@ -68,6 +69,8 @@ class Stream:
         Of the codes.
     codes : int64 tensor [frames, *shape]
         What the calibration samples give here, channels last.
+    quantizer : ActivationQuantizer, optional
+        The module that format and scale are of, if training has settled on them.
     """
 
     edge: str
@@ -75,6 +78,7 @@ class Stream:
     format: Format
     scale: float
     codes: Tensor = field(repr=False)
+    quantizer: ActivationQuantizer | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,6 +132,31 @@ class Pending(ABC):
     ) -> tuple[LayerSpec, Tensors]:
         """Specification and tensors of the layer with output codes of a format and scale."""
 
+    def exact_scales(
+        self, scales: tuple[float, ...], scale: float, multiplier_bits: int
+    ) -> tuple[float, ...]:
+        """Scales of the sources, next to ``scales``, at which the layer's multipliers are exact for
+        outputs of ``scale``; by default ``scales``: the layer has other means."""
+        return scales
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch normalization and the ``offset``, float64 [out], of the layer before it."""
+
+    module: nn.Module
+    offset: Tensor
+
+    def ratio(self) -> Tensor:
+        """Factor of each channel, float64 [out]."""
+        ratio = (self.module.running_var.double() + self.module.eps).rsqrt()
+        return ratio if self.module.weight is None else ratio * self.module.weight.double()
+
+    def folded(self) -> Tensor:
+        """The constant behind it, float64 [out]."""
+        offset = (self.offset - self.module.running_mean.double()) * self.ratio()
+        return offset if self.module.bias is None else offset + self.module.bias.double()
+
 
 @dataclass(frozen=True)
 class Affine(Pending):
@@ -139,11 +168,14 @@ class Affine(Pending):
         Weight codes, columns in the order of the edge it reads.
     gain, offset : float64 tensors [out]
         Real number of one accumulator step, and of the constant, per channel.
+    norm : Norm, optional
+        The batch normalization that was folded into both.
     """
 
     matrix: Matrix
     gain: Tensor
     offset: Tensor
+    norm: "Norm | None" = field(default=None, kw_only=True)
 
     def _real(self, codes: list[Tensor]) -> Tensor:
         return self._accumulate(codes[0]) * self.gain + self.offset
@@ -262,10 +294,7 @@ class Average(Pending):
         self, format: UniformFormat, scale: float, multiplier_bits: int
     ) -> tuple[LayerSpec, Tensors]:
         rows, columns, channels = self.sources[0].shape
-        gain = torch.tensor([self.sources[0].scale / (self.kernel[0] * self.kernel[1])]).double()
-        rule, tensors = requantize(
-            self.name, gain, torch.zeros(channels).double(), format, scale, multiplier_bits
-        )
+        rule, tensors = self._rule(self.sources[0].scale, format, scale, multiplier_bits)
         spec = AveragePoolSpec(
             rows=rows,
             columns=columns,
@@ -277,6 +306,20 @@ class Average(Pending):
             requantize=rule,
         )
         return spec, tensors
+
+    def exact_scales(
+        self, scales: tuple[float, ...], scale: float, multiplier_bits: int
+    ) -> tuple[float, ...]:
+        rule, tensors = self._rule(scales[0], OUTPUT_FORMAT, scale, multiplier_bits)
+        size = self.kernel[0] * self.kernel[1]
+        return (factors_of(rule, tensors)[0] * scale * size,)
+
+    def _rule(
+        self, source: float, format: UniformFormat, scale: float, multiplier_bits: int
+    ) -> tuple[RequantizeSpec, Tensors]:
+        gain = torch.tensor([source / (self.kernel[0] * self.kernel[1])], dtype=torch.float64)
+        offset = torch.zeros(self.sources[0].shape[2]).double()
+        return requantize(self.name, gain, offset, format, scale, multiplier_bits)
 
 
 @dataclass(frozen=True)
@@ -295,10 +338,21 @@ class Sum(Pending):
         self, format: UniformFormat, scale: float, multiplier_bits: int
     ) -> tuple[LayerSpec, Tensors]:
         x, y = self.sources
-        factors = torch.tensor([x.scale / scale, y.scale / scale]).double()
-        shift, (mx, my) = add_factors(self.name, factors, multiplier_bits)
+        shift, (mx, my) = self._factors((x.scale, y.scale), scale, multiplier_bits)
         spec = AddSpec(x.shape, x.format, y.format, format, shift, multiplier_bits)
         return spec, {"mx": np.array([mx]), "my": np.array([my])}
+
+    def exact_scales(
+        self, scales: tuple[float, ...], scale: float, multiplier_bits: int
+    ) -> tuple[float, ...]:
+        shift, factors = self._factors(scales, scale, multiplier_bits)
+        return tuple(float(m) * scale / 2**shift for m in factors)
+
+    def _factors(
+        self, scales: tuple[float, ...], scale: float, multiplier_bits: int
+    ) -> tuple[int, np.ndarray]:
+        factors = torch.tensor(scales, dtype=torch.float64) / scale
+        return add_factors(self.name, factors, multiplier_bits)
 
 
 def _unsigned(sources: tuple[Stream, ...]) -> bool:

@@ -3,6 +3,7 @@
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -141,6 +142,7 @@ class Walk:
         self.input: InputSpec | None = None
         self.nodes: list[Node] = []
         self.values: dict[fx.Node, Value | None] = {}
+        self.closed: list[tuple[Pending, Stream]] = []
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -164,16 +166,23 @@ class Walk:
             value = value.with_relu()
         if quantizer is None:
             return self.quantized(value)
-        return self.quantized(value, quantizer.format, float(quantizer.scale))
+        return self.quantized(value, quantizer.format, float(quantizer.scale), quantizer)
 
     def quantized(
-        self, value: Value, format: UniformFormat | None = None, scale: float | None = None
+        self,
+        value: Value,
+        format: UniformFormat | None = None,
+        scale: float | None = None,
+        quantizer: ActivationQuantizer | None = None,
     ) -> Stream:
-        """Give a value codes: in the given format and scale, or in calibrated ones."""
+        """Give a value codes: in the given format and scale, those of ``quantizer`` if it is named,
+        or in calibrated ones."""
         if isinstance(value, Raw):
             return self._enter(value, format, scale)
         if isinstance(value, Pending):
-            return self._close(value, format, scale)
+            stream = replace(self._close(value, format, scale), quantizer=quantizer)
+            self.closed.append((value, stream))
+            return stream
         if format is not None and (format, scale) != (value.format, value.scale):
             raise BadInput(
                 value.edge,
@@ -336,7 +345,7 @@ def export(
     and shapes that are not supported (all of them at once), weights that are not finite, and
     numbers that fit no format.
     """
-    walk = _walk(
+    walk = walk_of(
         module,
         example,
         calibration,
@@ -362,7 +371,7 @@ def check_supported(module: nn.Module, example: Tensor, *, channels_first: bool 
 
     ``example`` is float [frames, ...], not all zero. To be called before any training.
     """
-    _walk(
+    walk_of(
         module,
         example,
         example,
@@ -376,9 +385,10 @@ def check_supported(module: nn.Module, example: Tensor, *, channels_first: bool 
 
 
 @torch.no_grad()
-def _walk(
+def walk_of(
     module: nn.Module, example: Tensor, calibration: Tensor, channels_first: bool, **bits: Any
 ) -> Walk:
+    """The walk over a network that is done; arguments as of :func:`export`."""
     if calibration.shape[1:] != example.shape[1:]:
         raise BadInput(
             "calibration samples",
