@@ -40,6 +40,9 @@ from model.ir.tree import tree_stages
 
 PLANES = Path(__file__).with_name("gyre_planes.v")
 SHIFT_ADD = Path(__file__).with_name("gyre_shift_add.v")
+BANK_BITS = 1 << 15
+"""Most bits that leave a bank: Amaranth has no wider instances than twice that."""
+
 SUM_BITS = (32, 64)
 """Widths in which sums stand side by side."""
 
@@ -59,6 +62,8 @@ class Wires:
         The row tile of each macro.
     outputs : tuple of int64 arrays
         The outputs (block rows where blocks are circulant) of each macro, in their order.
+    bank_bits : int
+        Most bits of results, or of sums, that leave a bank.
     """
 
     spec: PimArraySpec
@@ -67,6 +72,7 @@ class Wires:
     lines: tuple[np.ndarray, ...]
     tile: tuple[int, ...]
     outputs: tuple[np.ndarray, ...]
+    bank_bits: int = BANK_BITS
 
     @classmethod
     def of(cls, spec: PimArraySpec, node: Node, lanes: int) -> "Wires":
@@ -89,6 +95,12 @@ class Wires:
     def macro(self) -> MacroSpec:
         """Each of the macros."""
         return self.spec.macro(self.layer)
+
+    def banks(self) -> list[tuple[int, int]]:
+        """Macros of each bank, from one up to another."""
+        each = max(stride(self.macro), self.sum_bits * self.spec.outputs(self.layer))
+        count, most = len(self.tile), max(1, self.bank_bits // each)
+        return [(begin, min(begin + most, count)) for begin in range(0, count, most)]
 
     @property
     def sum_bits(self) -> int:
@@ -265,46 +277,68 @@ class PimUnit(wiring.Component):
             self._later(m, en, mark & issue, depth, f"{name}_bit")
             for name, mark in zip(("first", "negative", "last"), marks, strict=True)
         )
-        lines = Signal(len(wires.lines) * spec.rows)
-        for n, places in enumerate(wires.lines):
-            bits = Cat(*(x[begin:end] for begin, end in _runs(places)))
+        sums, banks = [], wires.banks()
+        for n, (begin, end) in enumerate(banks):
+            bank = self._bank(m, platform, en, x, start, begin, wires.tile[begin:end], f"{n or ''}")
+            total = Signal(wires.sum_bits * wires.spec.outputs(wires.layer) * (end - begin))
+            m.submodules[f"shift_add{n or ''}"] = Instance(
+                "gyre_shift_add",
+                **self._shift_add(end - begin),
+                i_clk=ClockSignal(),
+                i_rst=ResetSignal(),
+                i_en=en,
+                i_valid=bank.valid,
+                i_phase=bank.phase,
+                i_o=bank.o,
+                i_first=first,
+                i_negative=negative,
+                i_last=last,
+                o_sums=total,
+            )
+            sums.append((bank, total))
+        platform.include(SHIFT_ADD)
+        m.d.comb += self.blank.eq(Cat(bank.blank for bank, _ in sums).any())
+        for (begin, end), (bank, _) in zip(banks, sums, strict=True):
+            mine = Const(1)
+            if begin:
+                mine = mine & (self.number >= begin)
+            if end < len(wires.tile):
+                mine = mine & (self.number < end)
+            with m.If(mine):
+                m.d.comb += self.match.eq(bank.match)
+            m.d.comb += bank.number.eq(self.number - begin)
+            m.d.comb += [
+                getattr(bank, name).eq(getattr(self, name) & mine)
+                for name in ("load", "write", "verify")
+            ]
+        return Cat(total for _, total in sums), last
+
+    def _bank(self, m: Module, platform, en, x, start, begin: int, tiles, name: str) -> MacroBank:
+        """A bank of the macros from number ``begin`` on, on the word lines of their row tiles."""
+        wires, spec = self.wires, self.wires.macro
+        own = sorted(set(tiles))
+        lines = Signal(len(own) * spec.rows, name=f"lines{name}")
+        for n, tile in enumerate(own):
+            bits = Cat(*(x[first:last] for first, last in _runs(wires.lines[tile])))
             m.d.comb += lines[n * spec.rows : (n + 1) * spec.rows].eq(bits)
-        m.submodules.bank = bank = MacroBank(spec, wires.tile, wires.spec.body)
+        bank = MacroBank(spec, tuple(own.index(tile) for tile in tiles), wires.spec.body)
+        m.submodules[f"bank{name}"] = bank
         m.d.comb += [
             bank.en.eq(en),
             bank.start.eq(start),
             bank.x.eq(lines),
+            bank.row.eq(self.row),
             bank.levels.as_value().eq(self.levels.as_value()),
-            bank.seed.eq(1),
-            self.match.eq(bank.match),
-            self.blank.eq(bank.blank),
+            bank.seed.eq(begin + 1),
         ]
-        m.d.comb += [getattr(bank, name).eq(getattr(self, name)) for name in _WRITING]
-        outputs = wires.spec.outputs(wires.layer)
-        sums = Signal(wires.sum_bits * outputs * len(wires.tile))
-        platform.include(SHIFT_ADD)
-        m.submodules.shift_add = Instance(
-            "gyre_shift_add",
-            **self._shift_add(),
-            i_clk=ClockSignal(),
-            i_rst=ResetSignal(),
-            i_en=en,
-            i_valid=bank.valid,
-            i_phase=bank.phase,
-            i_o=bank.o,
-            i_first=first,
-            i_negative=negative,
-            i_last=last,
-            o_sums=sums,
-        )
-        return sums, last
+        return bank
 
-    def _shift_add(self) -> dict[str, int]:
+    def _shift_add(self, macros: int) -> dict[str, int]:
         spec, layer, macro = self.wires.spec, self.wires.layer, self.wires.macro
         factors = pim_of(layer).factors(layer)
         sign = factors[-1] < 0
         return {
-            "p_MACROS": len(self.wires.tile),
+            "p_MACROS": macros,
             "p_O_STRIDE": stride(macro),
             "p_CONVERTERS": macro.converters,
             "p_SHARE": macro.share,
@@ -561,9 +595,6 @@ class PimArray(wiring.Component):
             m.d.sync += writing.eq(1)
         with m.If(programmer.done):
             m.d.sync += [writing.eq(0), copy.eq(Mux(last_copy, 0, copy + 1))]
-
-
-_WRITING = ("number", "load", "write", "verify", "row")
 
 
 def _runs(places: np.ndarray) -> list[tuple[int, int]]:

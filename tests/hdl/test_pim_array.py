@@ -12,6 +12,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 from hdl.engine import engine_files, make_engine
+from hdl.pim.array import PimArray, Wires
 from hdl.stage import make_stage, stage_files
 from hdl.verilog import generate
 from model import golden
@@ -158,6 +159,7 @@ REAL = [
     Case(5, 7, 3, 2, engine=PULSES | {"failures": 20_000}),
 ]
 ARRAYS = [*IDEAL, *REAL]
+BANKED = {1, 12, 14, len(ARRAYS) - 2}
 # What enters in a width of its own: input lanes, and a case.
 SMALL, STRIDED = (3, 3, 1, 1), (3, 2, 2, 0)
 STAGES = [
@@ -210,6 +212,10 @@ def bench():
         node, frames, name = case.node(n), case.frames(n), f"array {n}"
         specs[name] = node, case.spec(node)
         engine = make_engine(specs[name][1], node, case.lanes)
+        if n in BANKED:  # macros that do not fit one bank
+            wires = replace(engine.wires, bank_bits=300)
+            assert len(wires.banks()) > 1
+            engine = PimArray(wires, engine.name, engine.file)
         files = engine_files(specs[name][1], node)
         blocks[name] = Block(name, engine, frames, case.outputs, files)
         expected[name] = evaluated(node, case, frames)[0]
@@ -248,6 +254,7 @@ def test_hard_macros_are_placed_one_by_one_behind_the_same_array() -> None:
     spec = replace(case.spec(node), body="foundry_macro")
     design = generate(make_engine(spec, node, case.lanes), "top", {})
     wrapper = re.findall(r"foundry_macro \w+ \(", design.verilog)
+    assert Wires.of(spec, node, case.lanes).banks() == [(0, spec.macros)]
     placed = re.findall(r"macro_foundry_macro \w+ \(", design.verilog)
     assert len(set(placed)) == spec.macros
     assert wrapper
