@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from gyre import compression, training, zoo
+from gyre.pim_energy import sections
 from gyre.recipe import Recipe
 from gyre.report import FILE, make_report, write_report
 from hdl import package
@@ -30,7 +31,7 @@ from model.ir import network as networks
 from model.ir.errors import BadInput
 from model.ir.folders import check_folder
 from model.ir.network import Network
-from model.ir.planner import Budget, plan
+from model.ir.planner import plan
 from sim.build import build_root
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
@@ -212,7 +213,7 @@ class Flow:
                 "use `gyre compress` or `gyre export`, or name an engine",
             )
         network = self.trained.network
-        budget = Budget(mapping.multipliers, mapping.memory_bits, mapping.goal)
+        budget = mapping.budget(self.recipe.format.pim)
         return Accelerator(network, plan(network, budget, mapping.sequences))
 
     def verilog(self) -> Path:
@@ -270,6 +271,7 @@ class Flow:
             "golden": right(verdict.expected),
             "rtl": right(verdict.result.outputs),
         }
+        energy, area = self._energy(codes, verdict)
         report = make_report(
             name=self.recipe.name,
             seed=self.recipe.seed,
@@ -285,9 +287,25 @@ class Flow:
             source=self.trained.source,
             verdict=verdict,
             seconds=self.seconds,
+            energy=energy,
+            area=area,
         )
         self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
+
+    def _energy(
+        self, codes: torch.Tensor, verdict: Verdict
+    ) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
+        """The ledgers of energy and area, of a network on macros."""
+        network, mapping, result = self.trained.network, self.accelerator.mapping, verdict.result
+        if self.recipe.mapping.engine != "pim_array":
+            return None, None
+        steps = {
+            name.removeprefix("steps_"): count // result.frames
+            for name, count in result.counters.items()
+            if name.startswith("steps_")
+        }
+        return sections(network, mapping, codes, steps, self.recipe.mapping.technology)
 
 
 def from_zoo(network: Network, origin: zoo.Origin) -> Trained:

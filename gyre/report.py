@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gyre.compression import compression
 from hdl.accelerator import Accelerator, fill_port
+from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.circulant_array import CirculantArraySpec
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
@@ -25,7 +26,10 @@ from model.ir.mapping import EngineSpec, Mapping, StageMapping
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
 from model.ir.pe_array import PeArraySpec
+from model.ir.pim_array import PimArraySpec, pim_of
+from sim.energy import engineering
 from sim.run import Result
+from sim.technology import LEVELS
 from sim.verify import Verdict
 
 FILE = "report.json"
@@ -51,6 +55,8 @@ def make_report(
     source: str,
     verdict: Verdict,
     seconds: dict[str, float],
+    energy: dict[str, Any] | None = None,
+    area: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All figures of a run, as plain data. The keys are part of the command line's contract."""
     network, mapping = accelerator.network, accelerator.mapping
@@ -69,9 +75,9 @@ def make_report(
             "bound_cycles": cost.bound_cycles,
             "multipliers": cost.multiplier_count,
             "multiplier_bits": cost.multiplier_bits,
-            "macros": 0,
+            "macros": cost.macros,
             "weight_bits": cost.weight_bits,
-            "density": _density(engine, cost),
+            "density": _density(node, cost),
             "utilisation": _utilisation(engine, cost),
             "busy": None,
             "busy_bound": None,
@@ -89,8 +95,9 @@ def make_report(
             entry["activation_reuse"] = done / (steps * cost.activation_words // cost.steps)
         layers.append(entry)
     multipliers = sum(cost.multiplier_count for cost in costs.values())
+    macros = sum(cost.macros for cost in costs.values())
     macs = sum(cost.kept_macs for cost in costs.values())
-    return {
+    report = {
         "recipe": name,
         "dataset": dataset,
         "seed": seed,
@@ -109,7 +116,7 @@ def make_report(
             "latency_cycles": result.latency_cycles,
             "bound_cycles_per_frame": bound,
             "utilisation": macs / (result.cycles_per_frame * multipliers)
-            if result.frames > 1
+            if result.frames > 1 and not macros
             else None,
             "recurrent": _recurrent(accelerator, result),
             "sim_seconds": result.seconds,
@@ -132,9 +139,15 @@ def make_report(
             "weight_bits": sum(cost.weight_bits for cost in costs.values()),
             "parameter_bits": sum(cost.parameter_bits for cost in costs.values()),
             "buffer_bits": sum(cost.buffer_bits for cost in costs.values()),
+            "macros": macros,
         },
         "seconds": seconds,
     }
+    if energy is not None:
+        report["energy"] = energy
+    if area is not None:
+        report["resources"]["area"] = area
+    return report
 
 
 def _matrix(layer: LayerSpec) -> MatrixSpec:
@@ -169,9 +182,9 @@ def _recurrent(accelerator: Accelerator, result: Result) -> dict[str, int] | Non
     }
 
 
-def _density(engine: EngineSpec | None, cost: StageCost) -> float | None:
+def _density(node: Node, cost: StageCost) -> float | None:
     """Share of the weights that are kept; None where a weight stands for several."""
-    if not cost.macs or isinstance(engine, CirculantArraySpec | LSTMArraySpec):
+    if not cost.macs or isinstance(_matrix(node.spec).storage, BlockCirculantStorage):
         return None
     return cost.kept_macs / cost.macs
 
@@ -180,7 +193,8 @@ def _utilisation(engine: EngineSpec | None, cost: StageCost) -> float | None:
     """Useful multiply-accumulates of an engine over those it could do in the stage's cycles."""
     if not cost.macs:
         return None
-    if isinstance(engine, CirculantArraySpec | LSTMArraySpec):  # a lane computes a block a cycle
+    if isinstance(engine, CirculantArraySpec | LSTMArraySpec | PimArraySpec):
+        # a lane computes a block a cycle, a macro makes an evaluation
         return float(cost.ideal_cycles / cost.cycles)
     products, _, _ = cost.multipliers[0]  # the engine's come first
     return cost.kept_macs / (cost.cycles * products)
@@ -197,6 +211,11 @@ def _dense(
         tiles = engine.row_folds(node.spec) * engine.col_folds(node.spec)
         whole = replace(engine, tiles=tiles)
         cost = whole.cost(node.spec, mapping.inputs(network, node), stage.lanes)
+    if isinstance(engine, PimArraySpec):  # the cells of a whole matrix, evaluated at once as well
+        layer = node.spec
+        pim, weights = pim_of(layer), layer.matrix_rows * layer.matrix_columns
+        bits = weights * pim.columns_per_weight(layer) * pim.cell_bits * engine.copies
+        return {"cycles": cost.cycles, "weight_bits": bits}
     return {"cycles": cost.cycles, "weight_bits": cost.weight_bits}
 
 
@@ -238,6 +257,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     console.print(_layers(report), soft_wrap=False)
     if any((layer["density"] or 1) < 1 for layer in report["layers"]):
         console.print(_pruned(report), soft_wrap=False)
+    if "energy" in report:
+        console.print(_energy(report["energy"]), soft_wrap=False)
     style = "green" if report["rtl"]["equal"] else "red"
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", overflow="fold")
@@ -301,6 +322,23 @@ def _pruned(report: dict[str, Any]) -> Table:
     return table
 
 
+def _energy(energy: dict[str, Any]) -> Table:
+    """The shares of a frame's energy."""
+    columns = "part", "count", "low", "typical", "high", "share"
+    title = f"{energy['title']} ({', '.join(energy['technologies'])})"
+    table = _table(title, *columns, texts=1)
+    for part in energy["parts"]:
+        levels = (engineering(part["total"][level], energy["unit"]) for level in LEVELS)
+        table.add_row(
+            part["part"], f"{part['count']:,}", *levels, f"{100 * part['share']['typical']:.1f} %"
+        )
+    table.add_section()
+    for name, total in (("all", energy["total"]), ("written once", energy["programming"]["total"])):
+        levels = (engineering(total[level], energy["unit"]) for level in LEVELS)
+        table.add_row(name, "", *levels, "")
+    return table
+
+
 def _head(report: dict[str, Any]) -> str:
     """The verdict in a line."""
     rtl = report["rtl"]
@@ -345,6 +383,8 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{found['slots']} interleaved, {found['idle']:,} idle frames; one at a time "
             f"{found['cycles_alone']:,} cycles a step by formula",
         )
+    if macros := report["resources"].get("macros"):
+        yield "macros", f"{macros:,}"
     busy = "" if rtl["utilisation"] is None else f", utilisation {rtl['utilisation']:.3f}"
     yield "multipliers", f"{report['resources']['multipliers']:,}{busy}"
     if fifos := report.get("fifos"):

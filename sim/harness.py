@@ -153,11 +153,12 @@ class Harness(wiring.Component):
                 m.d.sync += self.first_out.eq(self.cycle)
         for node in self.engines:
             count, span = getattr(self, f"steps_{node}"), getattr(self, f"span_{node}")
-            elapsed = Signal(32, name=f"elapsed_{node}")
+            step, elapsed = getattr(placed, f"step_{node}"), Signal(32, name=f"elapsed_{node}")
+            m.d.sync += count.eq(count + step)
             with m.If(elapsed != 0):
                 m.d.sync += elapsed.eq(elapsed + 1)
-            with m.If(getattr(placed, f"step_{node}")):
-                m.d.sync += [count.eq(count + 1), span.eq(elapsed + 1), elapsed.eq(elapsed + 1)]
+            with m.If(step != 0):
+                m.d.sync += [span.eq(elapsed + 1), elapsed.eq(elapsed + 1)]
         for name in self.fills:
             most, fill = getattr(self, name), getattr(placed, name)
             with m.If(fill > most):

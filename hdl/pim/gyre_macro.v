@@ -1,6 +1,8 @@
-// A macro of non-volatile cells that counts along its bit lines: ROWS × COLUMNS cells with levels of
-// BITS bits. All of it stands behind enables, so that a macro which is neither evaluated nor written
-// costs a simulator the test of a bit.
+// Macros of non-volatile cells that count along their bit lines: ROWS × COLUMNS cells with levels of
+// BITS bits. All of it stands behind enables, so that macros which are neither evaluated nor written
+// cost a simulator the test of a bit. The MACROS of a bank work in lock step and are written one by
+// one; TILES sets of word lines go to them, macro n's being number n in TILE_OF. A simulator goes
+// over many macros in a loop, so that it has to build the code of one.
 //
 // Counting is bit-sliced carry-save: a word holds one bit of the cells of 64 columns, and a full
 // adder of words works on 64 columns at once (Harley and Seal's counter). At the end the planes of
@@ -31,16 +33,23 @@ module gyre_macro #(
     parameter ENDURANCE = 0,    // pulses that a row bears; 0: any number
     parameter FILE = "",        // contents at the start, those of the stuck cells among them
     parameter PROGRAMMED = 0,   // 1: every row of FILE counts as programmed
-    parameter STUCK = ""        // cells that never change
+    parameter STUCK = "",       // cells that never change
+    parameter MACROS = 1,
+    parameter NUMBER_BITS = 1,  // of a macro's number
+    parameter TILES = 1,
+    parameter TILE_BITS = 1,
+    parameter [MACROS*TILE_BITS-1:0] TILE_OF = 0,
+    parameter O_STRIDE = CONVERTERS * O_LANE  // bits from a macro's results to the next one's
 ) (
     input wire clk,
     input wire rst,
     input wire en,
     input wire start,
-    input wire [ROWS-1:0] x,
+    input wire [TILES*ROWS-1:0] x,
     output reg valid,
     output reg [PHASE_BITS-1:0] phase,
-    output wire [CONVERTERS*O_LANE-1:0] o,
+    output wire [(MACROS-1)*O_STRIDE+CONVERTERS*O_LANE-1:0] o,
+    input wire [NUMBER_BITS-1:0] number,  // of the macro that is written
     input wire load,
     input wire write,
     input wire verify,
@@ -62,18 +71,20 @@ module gyre_macro #(
   localparam O_PER = 64 / O_LANE;
   localparam DIRECT = REFERENCE == 0 && PAIRS == 0 && ADC == 0 && SHARE == 1 && O_LANE == LANE;
   localparam O_WORDS = (CONVERTERS + O_PER - 1) / O_PER;
+  localparam STRIDE = 64 * (DIRECT ? CHUNKS * LANE : O_WORDS);
+  localparam CELL_WORDS = SPAN * ROW_WORDS;  // of a macro
 
-  reg [63:0] cells[0:SPAN*ROW_WORDS-1];  // word (row * BITS + bit) * CHUNKS + chunk
-  reg [63:0] stuck[0:(STUCK != "" ? SPAN*CHUNKS : 1)-1];
-  reg [31:0] wear[0:(ENDURANCE != 0 ? ROWS : 1)-1];  // pulses that a row has had
-  reg [ROWS-1:0] programmed;
+  reg [63:0] cells[0:MACROS*CELL_WORDS-1];  // word (row * BITS + bit) * CHUNKS + chunk
+  reg [63:0] stuck[0:(STUCK != "" ? MACROS*SPAN*CHUNKS : 1)-1];
+  reg [31:0] wear[0:(ENDURANCE != 0 ? MACROS*ROWS : 1)-1];  // pulses that a row has had
+  reg [MACROS*ROWS-1:0] programmed;
 
   // What survives a reset: here it begins, and no reset touches it.
   integer i;
   initial begin
-    programmed = {ROWS{PROGRAMMED != 0}};
+    programmed = {(MACROS * ROWS) {PROGRAMMED != 0}};
     blank = PROGRAMMED == 0;
-    for (i = 0; i < (ENDURANCE != 0 ? ROWS : 1); i = i + 1) wear[i] = 32'd0;
+    for (i = 0; i < (ENDURANCE != 0 ? MACROS * ROWS : 1); i = i + 1) wear[i] = 32'd0;
   end
   // Some tools read a module with its default parameters before they place it.
   generate
@@ -81,7 +92,7 @@ module gyre_macro #(
       initial $readmemh(FILE, cells);
     end else begin : virgin
       integer w;
-      initial for (w = 0; w < SPAN * ROW_WORDS; w = w + 1) cells[w] = 64'd0;
+      initial for (w = 0; w < MACROS * CELL_WORDS; w = w + 1) cells[w] = 64'd0;
     end
     if (STUCK != "") begin : faults
       initial $readmemh(STUCK, stuck);
@@ -94,7 +105,7 @@ module gyre_macro #(
   u = low ^ first; \
   high = (low & first) | (u & second); \
   low = u ^ second;
-`define GYRE_LINE(k) (cells[at+(k)*ROW_WORDS] & {64{lines[r+(k)]}})
+`define GYRE_LINE(k) (cells[at+(k)*ROW_WORDS] & {64{own[r+(k)]}})
 // No count so far is more than `most`: bits above it are 0.
 `define GYRE_CARRY(from, word, most) \
   carry = word; \
@@ -104,22 +115,16 @@ module gyre_macro #(
     carry = u; \
   end
 
-  reg [SPAN-1:0] lines;  // the word lines' drivers
+  reg [TILES*ROWS-1:0] lines;  // the word lines' drivers
   reg driven;
   reg [7:0] gap;  // cycles until the converters are free
-  reg [64*CHUNKS*LANE-1:0] words;
-  reg [64*O_WORDS-1:0] codes;
-  generate
-    if (DIRECT) begin : counts
-      assign o = words[CONVERTERS*O_LANE-1:0];
-    end else begin : converted
-      assign o = codes[CONVERTERS*O_LANE-1:0];
-    end
-  endgenerate
+  reg [MACROS*STRIDE-1:0] results, gathered;
+  assign o = results[(MACROS-1)*O_STRIDE+CONVERTERS*O_LANE-1:0];
   reg counted;
   reg [PHASE_BITS-1:0] turn;
-  reg [63:0] held[0:CHUNKS*LANE-1];  // counts, in words of PER lanes
+  reg [63:0] held[0:(DIRECT ? 1 : MACROS*CHUNKS*LANE)-1];  // counts, in words of PER lanes
 
+  integer m;
   reg [15:0] timer;
   reg [31:0] random;
 
@@ -150,16 +155,22 @@ module gyre_macro #(
         lines <= x;
         gap <= SHARE - 1;
         if (gap != 0 || write || load) clash <= 1'b1;
-        if (|(x & ~programmed)) unprogrammed <= 1'b1;
+        if (blank)
+          for (m = 0; m < MACROS; m = m + 1)
+            if (|(x[TILE_OF[m*TILE_BITS+:TILE_BITS]*ROWS+:ROWS] & ~programmed[m*ROWS+:ROWS]))
+              unprogrammed <= 1'b1;
       end
     end
 
-  // The cells on driven word lines, counted.
-  task automatic count;
+  // The cells of macro n on driven word lines, counted.
+  task automatic count(input integer n);
     integer c, b, r, k, s, at;
+    reg [SPAN-1:0] own;
     reg [63:0] t[0:LANE-1];
     reg [63:0] u, first, second, carry, mask, ones, twos, fours, two_a, two_b, four_a, four_b, eight;
     begin
+      own = 0;
+      own[ROWS-1:0] = lines[TILE_OF[n*TILE_BITS+:TILE_BITS]*ROWS+:ROWS];
       for (c = 0; c < CHUNKS; c = c + 1) begin
         for (k = 0; k < LANE; k = k + 1) t[k] = 64'd0;
         for (b = 0; b < BITS; b = b + 1) begin
@@ -167,7 +178,7 @@ module gyre_macro #(
           twos = 64'd0;
           fours = 64'd0;
           for (r = 0; r < SPAN; r = r + 8) begin
-            at = (r * BITS + b) * CHUNKS + c;
+            at = n * CELL_WORDS + (r * BITS + b) * CHUNKS + c;
             `GYRE_ADD(two_a, ones, `GYRE_LINE(0), `GYRE_LINE(1))
             `GYRE_ADD(two_b, ones, `GYRE_LINE(2), `GYRE_LINE(3))
             `GYRE_ADD(four_a, twos, two_a, two_b)
@@ -193,32 +204,33 @@ module gyre_macro #(
             end
         end
         for (k = 0; k < LANE; k = k + 1)
-          if (DIRECT) words[(c*LANE+k)*64+:64] <= t[k];
-          else held[c*LANE+k] <= t[k];
+          if (DIRECT) gathered[n*STRIDE+(c*LANE+k)*64+:64] = t[k];
+          else held[(n*CHUNKS+c)*LANE+k] = t[k];
       end
     end
   endtask
-  always @(posedge clk) if (en && driven) count;
 
-  integer p, q, j;
-  reg signed [63:0] v, reference;
-  reg [63:0] word;
-  always @(posedge clk)
-    // The converters: the results number turn * CONVERTERS + j.
-    if (rst) phase <= 0;
-    else if (en && counted) begin
+  // The converters of macro n: its results number turn * CONVERTERS + j.
+  task automatic convert(input integer n);
+    integer p, q, j, base;
+    reg signed [63:0] v, reference;
+    reg [63:0] word;
+    begin
+      base = n * CHUNKS * LANE;
       reference = 64'sd0;
       if (REFERENCE != 0)
-        reference = held[(COLUMNS-1)/PER] >> (LANE * ((COLUMNS - 1) % PER)) & ((64'd1 << LANE) - 1);
+        reference = held[base+(COLUMNS-1)/PER] >> (LANE * ((COLUMNS - 1) % PER))
+            & ((64'd1 << LANE) - 1);
       for (p = 0; p < O_WORDS; p = p + 1) begin
         word = 64'd0;
         for (j = 0; j < O_PER; j = j + 1) begin
           q = turn * CONVERTERS + p * O_PER + j;
           if (p * O_PER + j < CONVERTERS && q < RESULTS) begin
             if (PAIRS != 0) q = 2 * q;
-            v = held[q/PER] >> (LANE * (q % PER)) & ((64'd1 << LANE) - 1);
+            v = held[base+q/PER] >> (LANE * (q % PER)) & ((64'd1 << LANE) - 1);
             if (PAIRS != 0)
-              v = v - $signed(held[(q+1)/PER] >> (LANE * ((q + 1) % PER)) & ((64'd1 << LANE) - 1));
+              v = v
+                  - $signed(held[base+(q+1)/PER] >> (LANE * ((q + 1) % PER)) & ((64'd1 << LANE) - 1));
             v = v - reference;
             if (ADC != 0) begin
               v = (((v + BIAS) * RECIPROCAL) >>> SHIFT) - OFFSET;
@@ -228,10 +240,39 @@ module gyre_macro #(
             word = word | (v & ((64'd1 << O_LANE) - 1)) << (O_LANE * j);
           end
         end
-        codes[p*64+:64] <= word;
+        gathered[n*STRIDE+p*64+:64] = word;
       end
-      phase <= turn;
     end
+  endtask
+
+  // What the converters hold is taken before it changes.
+  integer n;
+  generate
+    if (MACROS == 1) begin : alone
+      always @(posedge clk)
+        if (en) begin
+          if (!DIRECT && counted) convert(0);
+          if (driven) count(0);
+          if (DIRECT ? driven : counted) results <= gathered;
+        end
+    end else begin : together
+      always @(posedge clk)
+        if (en) begin
+          if (!DIRECT && counted) begin
+            /* verilator unroll_disable */
+            for (n = 0; n < MACROS; n = n + 1) convert(n);
+          end
+          if (driven) begin
+            /* verilator unroll_disable */
+            for (n = 0; n < MACROS; n = n + 1) count(n);
+          end
+          if (DIRECT ? driven : counted) results <= gathered;
+        end
+    end
+  endgenerate
+  always @(posedge clk)
+    if (rst) phase <= 0;
+    else if (en && !DIRECT && counted) phase <= turn;
 
   // Rows are seldom written: these loops stay loops in a simulator.
   integer e, f, g, to;
@@ -260,16 +301,16 @@ module gyre_macro #(
         failed = FAILURES != 0 && next[15:0] < FAILURES;
         if (ENDURANCE != 0) begin
           /* verilator lint_off UNSIGNED */  // without an endurance this is never reached
-          dead = wear[row] >= ENDURANCE;
+          dead = wear[number*ROWS+row] >= ENDURANCE;
           /* verilator lint_on UNSIGNED */
           if (dead) worn <= 1'b1;
-          else wear[row] <= wear[row] + 1;
+          else wear[number*ROWS+row] <= wear[number*ROWS+row] + 1;
         end
       end
       /* verilator unroll_disable */
       for (e = 0; e < CHUNKS; e = e + 1) begin
         keep = dead ? ~64'd0 : 64'd0;
-        if (STUCK != "") keep = keep | stuck[row*CHUNKS+e];
+        if (STUCK != "") keep = keep | stuck[(number*SPAN+row)*CHUNKS+e];
         if (failed) begin
           /* verilator unroll_disable */
           for (g = 0; g < 64; g = g + 1)
@@ -281,12 +322,12 @@ module gyre_macro #(
           /* verilator unroll_disable */
           for (g = 0; g < 64; g = g + 1)
             if (e * 64 + g < COLUMNS) put[(g%PER)*LANE+g/PER] = levels[(e*64+g)*BITS+f];
-          to = (row * BITS + f) * CHUNKS + e;
+          to = number * CELL_WORDS + (row * BITS + f) * CHUNKS + e;
           cells[to] <= (cells[to] & keep) | (put & ~keep);
         end
       end
-      programmed[row] <= 1'b1;
-      blank <= ~&(programmed | (1'b1 << row));
+      programmed[number*ROWS+row] <= 1'b1;
+      blank <= ~&(programmed | ({{(MACROS * ROWS - 1) {1'b0}}, 1'b1} << (number * ROWS + row)));
     end
 
     if (verify) begin
@@ -294,7 +335,7 @@ module gyre_macro #(
       for (g = 0; g < COLUMNS; g = g + 1) begin  // a simulator takes the pragma for a statement
         /* verilator unroll_disable */
         for (f = 0; f < BITS; f = f + 1)
-          seen[g*BITS+f] = cells[(row*BITS+f)*CHUNKS+g/64][(g%64%PER)*LANE+g%64/PER];
+          seen[g*BITS+f] = cells[number*CELL_WORDS+(row*BITS+f)*CHUNKS+g/64][(g%64%PER)*LANE+g%64/PER];
       end
       found <= seen;
       match <= seen == levels;

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Shape, unsigned
+from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Shape, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -125,37 +125,45 @@ class Macro(wiring.Component):
             m.submodules.body = Instance(self.body, **ports)
             return m
         platform.include(SOURCE)
-        m.submodules.body = Instance("gyre_macro", **self._parameters(), **ports)
+        files = {"p_FILE": self.file, "p_STUCK": self.stuck}
+        m.submodules.body = Instance(
+            "gyre_macro",
+            **parameters(self.spec),
+            p_PROGRAMMED=int(self.programmed),
+            **{name: file for name, file in files.items() if file},
+            i_number=Const(0, 1),
+            **ports,
+        )
         return m
 
-    def _parameters(self) -> dict[str, int | str]:
-        spec = self.spec
-        reciprocal, shift = spec.reciprocal
-        return {
-            "p_ROWS": spec.rows,
-            "p_COLUMNS": spec.columns,
-            "p_BITS": spec.level_bits,
-            "p_ROW_BITS": address_bits(spec.rows),
-            "p_LANE": spec.count_lane,
-            "p_REFERENCE": int(spec.reference),
-            "p_PAIRS": int(spec.pairs),
-            "p_RESULTS": spec.results,
-            "p_SHARE": spec.share,
-            "p_CONVERTERS": spec.converters,
-            "p_PHASE_BITS": address_bits(spec.share),
-            "p_O_LANE": spec.result_lane,
-            "p_ADC": int(spec.adc_bits is not None),
-            "p_BIAS": spec.step // 2 + spec.offset * spec.step,
-            "p_OFFSET": spec.offset,
-            "p_RECIPROCAL": reciprocal,
-            "p_SHIFT": shift,
-            "p_LOW": spec.result.low & 0xFFFFFFFF,
-            "p_HIGH": spec.result.high,
-            "p_WRITE_CYCLES": spec.write_cycles,
-            "p_FAILURES": spec.failures,
-            "p_ENDURANCE": spec.endurance,
-            "p_PROGRAMMED": int(self.programmed),
-        } | {name: file for name, file in (("p_FILE", self.file), ("p_STUCK", self.stuck)) if file}
+
+def parameters(spec: MacroSpec) -> dict[str, int]:
+    """Parameters of the behavioural body."""
+    reciprocal, shift = spec.reciprocal
+    return {
+        "p_ROWS": spec.rows,
+        "p_COLUMNS": spec.columns,
+        "p_BITS": spec.level_bits,
+        "p_ROW_BITS": address_bits(spec.rows),
+        "p_LANE": spec.count_lane,
+        "p_REFERENCE": int(spec.reference),
+        "p_PAIRS": int(spec.pairs),
+        "p_RESULTS": spec.results,
+        "p_SHARE": spec.share,
+        "p_CONVERTERS": spec.converters,
+        "p_PHASE_BITS": address_bits(spec.share),
+        "p_O_LANE": spec.result_lane,
+        "p_ADC": int(spec.adc_bits is not None),
+        "p_BIAS": spec.step // 2 + spec.offset * spec.step,
+        "p_OFFSET": spec.offset,
+        "p_RECIPROCAL": reciprocal,
+        "p_SHIFT": shift,
+        "p_LOW": spec.result.low & 0xFFFFFFFF,
+        "p_HIGH": spec.result.high,
+        "p_WRITE_CYCLES": spec.write_cycles,
+        "p_FAILURES": spec.failures,
+        "p_ENDURANCE": spec.endurance,
+    }
 
 
 def contents(spec: MacroSpec, levels: np.ndarray, thing: str = "levels") -> str:

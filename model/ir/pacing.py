@@ -31,7 +31,7 @@ from model.ir.cost import StageCost
 from model.ir.lanewise import lane_window
 from model.ir.mapping import FifoMapping, Mapping, StageMapping
 from model.ir.network import Network, Node
-from model.ir.pe_array import SLICE_LATENCY, STEP_LATENCY, PeArraySpec, requantize_latency
+from model.ir.pe_array import SLICE_LATENCY, PeArraySpec, requantize_latency
 from model.ir.pool import PoolSpec
 from model.ir.schedule import SLACK, waiting, with_fifos
 from model.ir.window_buffer import MOST_FRAMES, Feed, Paced, WindowBuffer, passing, sliding
@@ -166,7 +166,7 @@ class _Fed:
         if sending is None:
             folds = engine.row_folds(layer)
             fold, beat = np.divmod(np.arange(beats), engine.rows // self.stage.lanes)
-            sums = STEP_LATENCY + engine.tree_stages()
+            sums = engine.sum_stages()
             yield from self._engine(feed, steps, sums + beat - (folds - 1 - fold) * steps // folds)
             return
         size, count = engine.pixels * beats, np.arange(layer.positions * beats)

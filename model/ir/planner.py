@@ -38,6 +38,8 @@ from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
 from model.ir.pacing import with_paced_fifos
 from model.ir.pe_array import PeArraySpec, check_storage, index_bits, kept_weights
+from model.ir.pim_array import PimArraySpec
+from model.ir.pim_planner import PimBudget, enough_lanes, on_macros, pim_engines
 from model.ir.pool import PoolSpec
 from model.ir.select import SelectSpec
 
@@ -61,12 +63,14 @@ class Budget:
 
     Requantizers count among the multipliers where they multiply. ``goal`` is ``"cycles"``, or
     ``"energy"`` for the mapping that moves the fewest bits (:func:`moved_bits`), however slow, on
-    lean arrays with weight memories in small banks.
+    lean arrays with weight memories in small banks. ``pim`` is for
+    layers of pim arithmetic, which take macros instead.
     """
 
     multipliers: int
     memory_bits: int | None = None
     goal: str = "cycles"
+    pim: PimBudget | None = None
 
     def __post_init__(self) -> None:
         if self.goal not in GOALS:
@@ -301,10 +305,11 @@ def plan(network: Network, budget: Budget, sequences: int = 1) -> Mapping:
 
 
 def _planned(network: Network, budget: Budget, stated: Budget, sequences: int) -> Mapping:
-    table = _Table(network, budget.multipliers, sequences, budget.goal)
+    given = _given(network, budget)
+    table = _Table(network, budget.multipliers, sequences, budget.goal, given)
     found = table.best(inf, budget) if table.complete else None
     if found is None:
-        _refuse(_Table(network, inf, sequences).check().front(inf, None), stated)
+        _refuse(_Table(network, inf, sequences, given=given).check().front(inf, None), stated)
     low = table.fastest() if budget.goal == "cycles" else found.cycles
     while low < found.cycles:
         limit = (low + found.cycles) // 2
@@ -330,6 +335,24 @@ def _lean(layer: LayerSpec, option: Option) -> Option:
     words = max(LEAST_BANK_WORDS, 1 << (8 * BANK_BYTES // width).bit_length() - 1)
     banks = words if words < engine.steps(layer) else None
     return replace(option, engine=replace(engine, lean=True, bank_words=banks))
+
+
+def _given(network: Network, budget: Budget) -> dict[str, list[Option]]:
+    """The options of layers of pim arithmetic, whose arrays hang on each other by their macros."""
+    names = [node.name for node in network.nodes if on_macros(node)]
+    if names and budget.pim is None:
+        raise BadInput(
+            "mapping.engine",
+            f"no macros, with {', '.join(names)} of pim arithmetic",
+            "'pim_array'",
+            "name that engine, or export with arithmetic = 'exact'",
+        )
+    if budget.pim is None:
+        return {}
+    return {
+        name: [Option(engine, lanes) for lanes in enough_lanes(engine, network[name].spec)]
+        for name, engine in pim_engines(network, budget.pim).items()
+    }
 
 
 def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:
@@ -359,7 +382,7 @@ def _native(network: Network, node: Node, option: Option) -> tuple[Beats, ...]:
     if isinstance(node.spec, LinearSpec | LSTMSpec):
         return (Beats((network.length(node.inputs[0]),), option.engine.cols),)
     lanes = option.lanes
-    if isinstance(option.engine, PeArraySpec | CirculantArraySpec):
+    if isinstance(option.engine, PeArraySpec | CirculantArraySpec | PimArraySpec):
         lanes = option.engine.window(node.spec).lanes
     return tuple(Beats(network.shape(edge), lanes) for edge in node.inputs)
 
@@ -406,10 +429,11 @@ class _Choices:
         sequences: int,
         cache: dict,
         goal: str = "cycles",
+        given: list[Option] | None = None,
     ) -> None:
         self.node, self.network = node, network
         self.flexible = isinstance(node.spec, SelectSpec)
-        self.list: list[Option] = list(options(node.spec, node, most))
+        self.list: list[Option] = given or list(options(node.spec, node, most))
         if node.spec.recurrent and sequences != 1:
             self.list = [
                 replace(option, engine=replace(option.engine, sequences=sequences))
@@ -459,13 +483,22 @@ class _Choices:
 class _Table:
     """The choices of all nodes of a network."""
 
-    def __init__(self, network: Network, most: float, sequences: int, goal: str = "cycles") -> None:
+    def __init__(
+        self,
+        network: Network,
+        most: float,
+        sequences: int,
+        goal: str = "cycles",
+        given: dict[str, list[Option]] | None = None,
+    ) -> None:
         self.network = network
         cache: dict = {}
         problems, self.choices = [], {}
         for node in network.nodes:
             try:
-                self.choices[node.name] = _Choices(network, node, most, sequences, cache, goal)
+                own = (given or {}).get(node.name)
+                choices = _Choices(network, node, most, sequences, cache, goal, own)
+                self.choices[node.name] = choices
             except BadInput as error:
                 problems.append(error)
         if len(problems) > 1:

@@ -259,6 +259,6 @@ def test_a_circulant_layer_is_used_as_its_lanes_are_and_not_pruned() -> None:
         if isinstance(engine, CirculantArraySpec):
             p, q = node.spec.arithmetic.grid(node.spec)
             assert _utilisation(engine, cost) == p * q / (engine.lanes * cost.cycles)
-            assert _density(engine, cost) is None
+            assert _density(node, cost) is None
         else:
-            assert _density(engine, cost) == 1.0
+            assert _density(node, cost) == 1.0
