@@ -166,7 +166,7 @@ def test_a_missing_tool_is_named_and_the_rest_stands(monkeypatch) -> None:
     assert "tool yosys" in found["missing"][0]
     assert found["cycles_per_frame"] > 0
     assert synth.failed(found) is None
-    console = Console(record=True, width=120)
+    console = Console(record=True, width=300)
     synth.show(found, console)
     assert "apt install yosys" in console.export_text()
 

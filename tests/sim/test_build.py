@@ -125,7 +125,7 @@ def keys(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """A function that gives the key of a build, without building."""
     monkeypatch.setenv("GYRE_BUILD", str(tmp_path))
 
-    def pretend(tools, folder, verilog, control, flags, top, trace, bare, level):
+    def pretend(tools, folder, verilog, control, flags, top, *options):
         (folder / top).write_text("built")
 
     monkeypatch.setattr(build_module, "_build", pretend)
