@@ -92,7 +92,7 @@ class Counted:
     """
 
     def __init__(self, netlist: Netlist, library: Library, first: int, last: int) -> None:
-        self.netlist, self.library, self.first, self.last = netlist, library, first, last
+        self.netlist, self.liberty, self.first, self.last = netlist, library, first, last
         self.bases: dict[tuple[str, ...], int] = {}  # of each instance, where its counters begin
         self.plans = {name: _Plan(unit, library) for name, unit in netlist.units.items()}
         self.sizes: dict[str, int] = {}
@@ -113,7 +113,7 @@ class Counted:
         return following
 
     def _text(self, name: str) -> str:
-        unit, plan, library = self.netlist.units[name], self.plans[name], self.library
+        unit, plan, library = self.netlist.units[name], self.plans[name], self.liberty
         top = name == self.netlist.top
         extra = [] if top else ["gyre_on", "gyre_base"]
         names = [_escaped(port) for port in unit.ports]
