@@ -374,6 +374,12 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
         """Cycles from a vector to the next of one copy."""
         return max(self.vector_cycles(layer), self.beats(layer, lanes))
 
+    def pipeline(self, layer: MatrixSpec, lanes: int) -> tuple[int, int]:
+        """Cycles that a copy takes for a vector, and from the last of them to its first sums."""
+        pitch = self._pitch(layer, lanes)
+        last = self.vector_cycles(layer) - self.share + self.tail(layer, lanes)
+        return pitch, last - pitch - self.beats(layer, lanes) + 1
+
     def window(self, layer: ConvSpec) -> WindowBuffer:
         """The window in front of the array, which loads a frame while it reads another."""
         plain = WindowBuffer(layer, self.window_lanes(layer), self.banks(layer), "vector")

@@ -11,6 +11,8 @@ from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 from model.ir.pacing import paced_depths, with_paced_fifos
 from model.ir.pe_array import PeArraySpec
+from model.ir.pim_arithmetic import PIMArithmetic
+from model.ir.pim_array import PimArraySpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.window_buffer import Paced, WindowBuffer, Words, sliding
 
@@ -51,6 +53,18 @@ def test_a_fifo_that_is_deep_enough_stays() -> None:
     assert paced_depths(mapping(2), network) == {("b", 0): needed.depth}
     deeper = replace(mapping(2), fifos=(FifoMapping("b", 0, needed.depth + 50),))
     assert paced_depths(deeper, network) == {("b", 0): needed.depth}
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_a_window_behind_macros_needs_no_fifo(copies: int) -> None:
+    """It loads a frame while it reads another, and finds every beat that the macros give."""
+    network, pim = two_convolutions(), PIMArithmetic(32, 1, "twos_complement")
+    nodes = [replace(node, spec=replace(node.spec, arithmetic=pim)) for node in network.nodes]
+    network, engines = replace(network, nodes=tuple(nodes)), []
+    for node, cols, columns, tiles in zip(nodes, (3, 5), (8, 16), (1, 2), strict=True):
+        engines.append(Engine(node.name, PimArraySpec(cols, columns, tiles, tiles, copies)))
+    stages = StageMapping("a", "a", 1), StageMapping("b", "b", 2)
+    assert with_paced_fifos(Mapping(1, tuple(engines), stages), network).fifos == ()
 
 
 def test_the_input_of_the_network_waits_outside() -> None:
