@@ -162,9 +162,7 @@ class _Fed:
         for taken, done in loads(self.window, feed, loading):
             yield taken, _in_turn((done[:, None] + offset).ravel())
 
-    def _macros(
-        self, feed: Feed, engine: PimArraySpec
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _macros(self, feed: Feed, engine: PimArraySpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A PIM array: its copies take the vectors in turn, each as soon as it is loaded."""
         layer, copies = self.node.spec, engine.copies
         steps, behind = engine.pipeline(layer, self.stage.lanes)
