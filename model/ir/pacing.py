@@ -41,8 +41,9 @@ from model.ir.window_feed import Loading, feed_of, loads
 SETTLED = 2
 """Frames that leave at equal times after each other before a schedule counts as periodic."""
 
-ALWAYS = 8
-"""Beats that may wait without a FIFO: they stay where they are."""
+FEW, RARE = 8, 100
+"""A few beats may wait without a FIFO, one for each RARE cycles of a frame, at most FEW: they stay
+where they are, in the registers of the stages before, and hold those up for a cycle at most."""
 
 
 def with_paced_fifos(mapping: Mapping, network: Network) -> Mapping:
@@ -83,7 +84,7 @@ def paced_depths(mapping: Mapping, network: Network) -> dict[tuple[str, int], in
             waits = waiting(come[0], np.arange(sources[0].count), taken, period)
             # The network's input waits outside, unless another stage reads it too.
             outside = node.inputs[0] == network.input.name and readers[node.inputs[0]] == 1
-            if waits > ALWAYS and not outside:
+            if waits > min(FEW, period // RARE) and not outside:
                 depths[node.name, 0] = waits + SLACK
         else:
             leave = _plain(come, output, costs[node.name])
