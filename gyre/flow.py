@@ -22,7 +22,7 @@ from gyre.pim_energy import sections
 from gyre.recipe import Recipe
 from gyre.report import FILE, make_report, write_report
 from hdl import package
-from hdl.accelerator import Accelerator
+from hdl.accelerator import Accelerator, count_ports
 from hdl.verilog import generate_accelerator
 from model import data, golden
 from model.compress.training import device, lengths_of
@@ -305,7 +305,12 @@ class Flow:
             for name, count in result.counters.items()
             if name.startswith("steps_")
         }
-        return sections(network, mapping, codes, steps, self.recipe.mapping.technology)
+        written = {
+            node: result.counters[port]
+            for port, node, name in count_ports(mapping)
+            if name == "pulses"
+        }
+        return sections(network, mapping, codes, steps, self.recipe.mapping.technology, written)
 
 
 def from_zoo(network: Network, origin: zoo.Origin) -> Trained:

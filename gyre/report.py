@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gyre.compression import compression
-from hdl.accelerator import Accelerator, fill_port
+from hdl.accelerator import Accelerator, count_ports, fill_port
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.circulant_array import CirculantArraySpec
 from model.ir.cost import StageCost
@@ -132,6 +132,7 @@ def make_report(
             }
             for fifo in mapping.fifos
         ],
+        "programming": {port: result.counters[port] for port, _, _ in count_ports(mapping)},
         "resources": {
             "multipliers": multipliers,
             "multiplier_bits": sum(cost.multiplier_bits for cost in costs.values()),
@@ -390,6 +391,12 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if fifos := report.get("fifos"):
         filled = (f"{f['layer']} {f['fill']:,} of {f['depth']:,}" for f in fifos)
         yield "FIFO fill", f"{', '.join(filled)} beats"
+    if counts := report.get("programming"):
+        pulses, failures = (
+            sum(n for name, n in counts.items() if name.startswith(f"{what}_"))
+            for what in ("pulses", "failures")
+        )
+        yield "programming", f"{pulses:,} pulses, {failures:,} rows that failed"
     yield "simulation", f"{rtl['cycles_per_second']:,.0f} cycles/s, {rtl['sim_seconds']:.2f} s"
     done = [CHECKS[name].format(n) for name, n in rtl["checks"].items() if name in CHECKS]
     yield ("also equal" if rtl["equal"] else "checked"), "; ".join(done)

@@ -568,10 +568,10 @@ PIM = [
         "probe_pim",
     ),
     Mutation(
-        "RTL: the first row tile is left out",
+        "RTL: the first row tile alone counts",
         _PIM,
         "terms = [part[lane] for part in picked]",
-        "terms = [part[lane] for part in picked[1:]]",
+        "terms = [part[lane] for part in picked[:1]]",
         "probe_pim",
     ),
     Mutation(
