@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gyre.recipe import Recipe
+from model.compress import execution
 from model.data import Dataset
 from model.ir.errors import BadInput
 from model.ir.network import Network
@@ -52,7 +53,8 @@ class Result:
     seconds : dict
         Wall time of the trainings: ``float`` and ``compress``.
     machine : dict
-        ``device``, ``threads``, ``torch``.
+        Where it was trained: ``device`` (of a training that went on elsewhere, all of them),
+        ``threads``, ``torch``, and ``precision`` where that is not float32.
     goal : dict
         The recipe's section, if it has one.
     command : str
@@ -136,7 +138,7 @@ def make_result(
     right: dict[str, int],
     samples: int,
     seconds: dict[str, float],
-    device: str,
+    machine: dict[str, Any],
     command: str,
     mismatch: dict[str, float],
 ) -> Result:
@@ -154,15 +156,23 @@ def make_result(
         right=right,
         compression=compression(network, weights),
         seconds=seconds,
-        machine={
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+        machine=machine,
         goal=recipe.goal.plain(),
         command=command,
         mismatch=mismatch,
     )
+
+
+def machine() -> dict[str, Any]:
+    """Where trainings of this process run, as of :class:`Result`."""
+    where = execution.device()
+    form = str(execution.precision(where)).removeprefix("torch.")
+    found: dict[str, Any] = {
+        "device": processor() if where.type == "cpu" else execution.name_of(where),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    return found if form == "float32" else found | {"precision": form}
 
 
 def processor() -> str:

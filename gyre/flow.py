@@ -25,7 +25,7 @@ from hdl import package
 from hdl.accelerator import Accelerator
 from hdl.verilog import generate_accelerator
 from model import data, golden
-from model.compress.training import device, lengths_of
+from model.compress.training import lengths_of
 from model.data import Dataset, Split
 from model.ir import network as networks
 from model.ir.errors import BadInput
@@ -49,7 +49,8 @@ class Trained:
 
     ``accuracy`` gives, for a split, the shares that ``float`` and ``compressed`` classify rightly:
     measured now, or, for the test split alone, as recorded when the network of the zoo was trained.
-    ``seconds`` holds the wall times of the trainings, where they are known. ``mismatch`` gives, for
+    ``seconds`` holds the wall times of the trainings, and ``machine`` where they ran, as far as
+    that is known. ``mismatch`` gives, for
     a split, what the recipe asks of devices that differ: nothing for a network of the zoo, which
     has integers alone.
     """
@@ -60,6 +61,7 @@ class Trained:
     source: str
     seconds: dict[str, float]
     mismatch: Callable[[Split], dict[str, float]] = lambda split: {}
+    machine: dict[str, Any] | None = None
 
 
 class Flow:
@@ -131,8 +133,15 @@ class Flow:
         def mismatch(split: Split) -> dict[str, float]:
             return training.under_mismatch(recipe, compressed, split)
 
-        seconds = training.seconds(recipe, dataset, folder)
-        return Trained(network, weights, accuracy, "trained by this recipe", seconds, mismatch)
+        return Trained(
+            network,
+            weights,
+            accuracy,
+            "trained by this recipe",
+            training.seconds(recipe, dataset, folder),
+            mismatch,
+            training.machine(recipe, dataset, folder),
+        )
 
     def compress(self, on: str = "test") -> compression.Result:
         """Accuracy and compression, written to the output folder.
@@ -155,7 +164,7 @@ class Flow:
             right={key: round(share * len(split)) for key, share in shares.items()},
             samples=len(split),
             seconds=trained.seconds,
-            device=compression.processor() if device().type == "cpu" else str(device()),
+            machine=trained.machine or compression.machine(),
             command=self.command,
             mismatch=trained.mismatch(split),
         )

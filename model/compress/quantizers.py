@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model.compress.constraints import Binary, Constraint, Levels, LevelSet, mask_of
+from model.compress.execution import lengthened
 from model.compress.mismatch import MismatchOptions, drawn_weights
 from model.ir.errors import BadInput
 from model.ir.numerics import IntRange, UniformFormat
@@ -128,7 +129,7 @@ def _round(x: Tensor) -> Tensor:
 
 def fake_quantize(x: Tensor, scale: Tensor, span: IntRange) -> Tensor:
     """``scale * clamp(floor(x / scale + 1/2))`` of any shape; ``scale`` broadcasts."""
-    return _Quantize.apply(x, scale, span.low, span.high, _round)
+    return _Quantize.apply(lengthened(x), scale, span.low, span.high, _round)
 
 
 def fit_scale(x: Tensor, span: IntRange) -> float:
