@@ -9,6 +9,7 @@
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,19 @@ class Result:
             if not reached:
                 lines.append(f"{key}: {found:.4f}, wanted {wanted}")
         return lines
+
+    def more(self, others: Sequence["Result"]) -> list[str]:
+        """What it loses beyond the limit against the one of ``others`` that its goal names."""
+        name, limit = self.goal.get("more_than"), self.goal.get("more_max")
+        if not name or not limit:
+            return []
+        other = next((r for r in others if r.name == name), None)
+        if other is None:
+            return [f"more_max: no result of {name}"]
+        more = other.accuracy["golden"] - self.accuracy["golden"]
+        if more <= limit + 1e-9:
+            return []
+        return [f"more_max: {more:.4f} more than {name}, wanted {limit}"]
 
 
 def compression(network: Network, weights: int) -> dict[str, Any]:
