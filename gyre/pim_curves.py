@@ -401,28 +401,34 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="draws of each point")
     parser.add_argument("--adc", type=int, nargs="*", default=list(ADC_BITS), metavar="BITS")
     parser.add_argument("--record", action="store_true", help="write docs/results/pim")
+    parser.add_argument("--finished", action="store_true", help="measure nothing more")
     given = parser.parse_args(arguments)
     unknown = sorted(set(given.systems) - set(SYSTEMS))
     if unknown:
         parser.error(f"unknown systems {', '.join(unknown)}; known: {', '.join(SYSTEMS)}")
     console = Console()
-    known = KEPT / POINTS
-    kept: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
-    wanted = tasks(given.seeds, given.adc)
+    chosen = {
+        n: SYSTEMS[system] for system in given.systems for n in SYSTEMS[system].networks.values()
+    }
+    kept: dict[str, Any] = {}
+    if (KEPT / POINTS).exists():
+        kept = json.loads((KEPT / POINTS).read_text())
+    wanted = [] if given.finished else tasks(given.seeds, given.adc)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        for system in (SYSTEMS[name] for name in given.systems):
-            for name in system.networks.values():
-                bench = Bench.of(name, system.options, given.frames)
-                finished = Finished(BUILD / f"{name}_{given.frames}.json", bench.identity)
-                bar = progress.add_task(name, total=len(wanted))
-                for task in wanted:
-                    progress.update(bar, description=f"{name}: {task.key}")
-                    finished.measure(task, bench.measure)
-                    progress.advance(bar)
+        for name, system in chosen.items():
+            if not (ZOO / name).exists():
+                console.print(f"{name}: not in the zoo (gyre compress RECIPE --keep)")
+                continue
+            bench = Bench.of(name, system.options, given.frames)
+            finished = Finished(BUILD / f"{name}_{given.frames}.json", bench.identity)
+            bar = progress.add_task(name, total=len(wanted))
+            for task in wanted:
+                progress.update(bar, description=f"{name}: {task.key}")
+                finished.measure(task, bench.measure)
+                progress.advance(bar)
+            show(console, name, finished.points)
+            if "ideal 0 0" in finished.points:
                 kept[name] = finished.curves(given.frames, bench.network.hash())
-    for system in (SYSTEMS[name] for name in given.systems):
-        for name in system.networks.values():
-            show(console, name, kept[name]["points"])
     if given.record:
         record(kept)
         console.print(f"written to {KEPT}")
