@@ -204,10 +204,13 @@ def verilog(
     out: OutOption = None,
     retrain: RetrainOption = False,
     variant: VariantOption = None,
+    top: Annotated[
+        str, typer.Option("--top", help="name of the top module, and before all others")
+    ] = "accelerator",
 ) -> None:
-    """Write Verilog, .hex files and a manifest."""
+    """Write the package: Verilog, .hex files, AXI shell, manifest, test bench, FuseSoC core."""
     with _flow(recipe, sets, out, retrain, variant=variant) as flow:
-        flow.verilog()
+        flow.verilog(top)
 
 
 @app.command()
@@ -232,12 +235,13 @@ def report(
     out: OutOption = None,
     variant: VariantOption = None,
 ) -> None:
-    """Show the report of the last run."""
+    """Show the report of the last run, and write it as one HTML page."""
     from gyre.report import read_report, show
 
     with _flow(recipe, sets, out, variant=variant) as flow:
         found = read_report(flow.out)
         show(found, _console())
+        flow.page(found)
     if not found["rtl"]["equal"]:
         raise typer.Exit(1)
 

@@ -6,6 +6,7 @@
     <out>/network/       the integer network
     <out>/verilog/       the package: Verilog, .hex files, manifest, checksums
     <out>/report.json    the report of the last run
+    <out>/report.html    the same as a page, of `gyre report`
 """
 
 import time
@@ -22,6 +23,7 @@ from gyre.recipe import Recipe
 from gyre.report import FILE, make_report, write_report
 from hdl import package
 from hdl.accelerator import Accelerator
+from hdl.axi.shell import MODULE
 from hdl.verilog import generate_accelerator
 from model import data, golden
 from model.compress.training import device, lengths_of
@@ -32,6 +34,7 @@ from model.ir.folders import check_folder
 from model.ir.network import Network
 from model.ir.planner import Budget, plan
 from sim.build import build_root
+from sim.golden_frames import golden_frames
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
 
@@ -195,10 +198,11 @@ class Flow:
         self.say(f"export     {folder}")
         return folder
 
-    def _check_out(self) -> None:
+    def _check_out(self, top: str = MODULE) -> None:
         """Raise BadInput if the results cannot go where they shall, before anything is made."""
         check_folder(self.out / "network", "network", networks.belongs)
-        check_folder(self.out / "verilog", "package", package.belongs)
+        folder = self.out / "verilog"
+        check_folder(folder, "package", package.belongs(folder, top))
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -215,14 +219,16 @@ class Flow:
         budget = Budget(mapping.multipliers, mapping.memory_bits)
         return Accelerator(network, plan(network, budget))
 
-    def verilog(self) -> Path:
-        """Write the package and return its folder."""
-        self._check_out()
+    def verilog(self, top: str = MODULE) -> Path:
+        """Write the package under the name ``top`` and return its folder."""
+        package.check_top(top)
+        self._check_out(top)
         accelerator = self.accelerator
         begin = time.perf_counter()
         folder = self.out / "verilog"
         self.begin("generate Verilog")
-        package.write_package(accelerator, generate_accelerator(accelerator), folder)
+        design, frames = generate_accelerator(accelerator), golden_frames(accelerator)
+        package.write_package(accelerator, design, folder, frames, top)
         self.seconds["verilog"] = time.perf_counter() - begin
         self.say(f"verilog    {folder}")
         return folder
@@ -289,6 +295,16 @@ class Flow:
         self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
 
+    def page(self, report: dict[str, Any]) -> Path:
+        """Write a report as an HTML page; needs the network that the run has left."""
+        from gyre.page import make_page, write_page  # matplotlib takes a second to import
+
+        network = Network.load(self.out / "network")
+        page = make_page(report, network, [f"gyre run {self.source}"])
+        path = write_page(self.out, page)
+        self.say(f"page       {path}")
+        return path
+
 
 def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
     """A network of the zoo, with the accuracies that were recorded when it was trained."""
@@ -309,6 +325,7 @@ class ZooFlow(Flow):
     ) -> None:
         self.folder = folder
         self.network, self.origin = zoo.read_entry(folder)
+        options["source"] = " ".join([str(folder), *(f"--set {text}" for text in sets)])
         super().__init__(zoo.recipe_of(self.origin, sets), out, **options)
 
     @cached_property
