@@ -60,7 +60,7 @@ def layer() -> Network:
 def measure(frames: int = FRAMES) -> Measured:
     """Send so many frames, good and broken ones together."""
     network = layer()
-    accelerator = Accelerator(network, plan(network, Budget(40)))
+    accelerator = Accelerator(network, plan(network, Budget(10)))
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(0, 256, (frames, 12), generator=generator)
     begin = time.perf_counter()

@@ -222,10 +222,23 @@ def simulate(
     out: OutOption = None,
     variant: VariantOption = None,
     processes: ProcessesOption = None,
+    wave: Annotated[
+        str | None,
+        typer.Option("--wave", help="write a VCD of these stages alone: names with commas, or all"),
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option("--frames", help="frames of the VCD: FIRST:END [0:1]")
+    ] = None,
 ) -> None:
     """Simulate the test set in RTL and compare it with golden, exactly."""
     with _flow(recipe, sets, out, variant=variant, processes=processes) as flow:
-        _verdict(flow)
+        if wave is None and frames is not None:
+            raise BadInput("--frames", "no --wave", "a VCD to take them", "give --wave too")
+        if wave is None:
+            _verdict(flow)
+        elif (difference := flow.wave(wave, frames or "0:1")) is not None:
+            _fail(f"RTL differs from golden: {difference}")
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -6,9 +6,11 @@
     <out>/network/       the integer network
     <out>/verilog/       the package: Verilog, .hex files, manifest, checksums
     <out>/report.json    the report of the last run
+    <out>/wave.vcd       waveforms, of `gyre simulate --wave`
     <out>/report.html    the same as a page, of `gyre report`
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,9 +36,12 @@ from model.ir.folders import check_folder
 from model.ir.network import Network
 from model.ir.planner import Budget, plan
 from sim.build import build_root
+from sim.compare import Difference
 from sim.golden_frames import golden_frames
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
+from sim.wave import FILE as WAVE_FILE
+from sim.wave import check_stages, record_wave
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "zoo"
@@ -295,6 +300,32 @@ class Flow:
         self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
 
+    def wave(self, stages: str, frames: str) -> Difference | None:
+        """Write a VCD of stages and test frames; returns the first difference from golden.
+
+        ``stages`` are names with commas between them, or ``all``; ``frames`` is ``FIRST:END``, of
+        sequences for a recurrent network.
+        """
+        split, network = self.dataset.test, self.trained.network
+        first, end = _span(frames, len(split))
+        accelerator = self.accelerator
+        names = [node.name for node in network.nodes] if stages == "all" else stages.split(",")
+        check_stages(accelerator, names)
+        codes = golden.quantize(network.input, split.real()[:end])[first:]
+        lengths = lengths_of(split, end)
+        path = self.out / WAVE_FILE
+        self.begin("build a simulator that can write a VCD, and run it")
+        difference = record_wave(
+            accelerator,
+            codes,
+            path,
+            names,
+            verilog=generate_accelerator(accelerator).verilog,
+            lengths=None if lengths is None else lengths[first:],
+        )
+        self.say(f"wave       {path}")
+        return difference
+
     def page(self, report: dict[str, Any]) -> Path:
         """Write a report as an HTML page; needs the network that the run has left."""
         from gyre.page import make_page, write_page  # matplotlib takes a second to import
@@ -304,6 +335,17 @@ class Flow:
         path = write_page(self.out, page)
         self.say(f"page       {path}")
         return path
+
+
+def _span(text: str, count: int) -> tuple[int, int]:
+    """First and end of ``FIRST:END`` among so many frames."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    first, end = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not first < end <= count:
+        raise BadInput(
+            "--frames", repr(text), f"FIRST:END with FIRST < END <= {count}", "give such frames"
+        )
+    return first, end
 
 
 def from_zoo(network: Network, origin: zoo.Origin) -> Trained:

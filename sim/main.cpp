@@ -1,11 +1,15 @@
 // The simulator's main program under cocotb. At each time it does what the VPI asks for, in the order
 // of the standard's regions; while nothing but a timed callback waits, it only runs the model.
 //
-// Options: --trace-file FILE writes a VCD (in a build that can).
+// Options, in a build that can: --trace-file FILE writes a VCD; each --trace-scope LEVELS:SCOPE, an
+// instance's path, keeps it to so many levels of that scope.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "Vtop.h"
 #include "verilated.h"
@@ -56,8 +60,14 @@ void step(Vtop& top) {
 
 int main(int argc, char** argv) {
   const char* trace_file = nullptr;
+  std::vector<std::pair<int, std::string>> trace_scopes;
   for (int i = 1; i + 1 < argc; ++i) {
     if (!std::strcmp(argv[i], "--trace-file")) trace_file = argv[i + 1];
+    if (!std::strcmp(argv[i], "--trace-scope")) {
+      const std::string text = argv[i + 1];
+      const size_t colon = text.find(':');
+      trace_scopes.emplace_back(std::stoi(text.substr(0, colon)), text.substr(colon + 1));
+    }
   }
   Verilated::commandArgs(argc, argv);
   auto top = std::make_unique<Vtop>("");  // no scope above the top
@@ -67,6 +77,7 @@ int main(int argc, char** argv) {
   Verilated::traceEverOn(true);
   if (trace_file) {
     trace = std::make_unique<VerilatedVcdC>();
+    for (const auto& [levels, scope] : trace_scopes) trace->dumpvars(levels, scope);
     top->trace(trace.get(), 99);
     trace->open(trace_file);
   }

@@ -110,6 +110,43 @@ def test_report_before_any_run_says_so(tiny: Path, out: Path) -> None:
     check_refusal(call("report", tiny, "--out", out), str(out / "report.json"), "`gyre run`")
 
 
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("--wave", "fc9"), ("--wave", "'fc9'", "all, or some of", "fc1", "correct the name")),
+        (("--wave", "fc1,"), ("--wave", "''", "correct the name")),
+        (("--frames", "0:2"), ("--frames", "no --wave", "give --wave too")),
+        (("--wave", "all", "--frames", "3"), ("--frames", "'3'", "FIRST:END", "give such frames")),
+        (("--wave", "all", "--frames", "2:2"), ("--frames", "'2:2'", "FIRST < END <= 360")),
+        (("--wave", "all", "--frames", "0:361"), ("--frames", "'0:361'", "END <= 360")),
+        (("--wave", "all", "--frames", "-1:1"), ("--frames", "'-1:1'", "FIRST:END")),
+    ],
+)
+def test_waveform_of_what_is_not_there_is_refused(
+    tiny: Path, out: Path, arguments: tuple, parts: tuple
+) -> None:
+    check_refusal(call("simulate", tiny, "--out", out, *arguments), *parts)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+def test_waveform_is_written_and_nothing_else(tiny: Path, out: Path) -> None:
+    said = call("simulate", tiny, "--out", out, "--wave", "fc1,fc2", "--frames", "2:4")
+    assert said.status == 0, said.err
+    assert f"wave       {out / 'wave.vcd'}" in said.out
+    assert [path.name for path in out.iterdir()] == ["wave.vcd"]
+    assert (out / "wave.vcd").read_text().startswith("$version")
+
+
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+@pytest.mark.parametrize("name", ["9net", "my-net", "endmodule"])
+def test_name_that_verilog_does_not_allow_is_refused(tiny: Path, out: Path, name: str) -> None:
+    said = call("verilog", tiny, "--out", out, "--top", name)
+    check_refusal(said, "--top", repr(name), "rename it")
+    assert not out.exists()
+
+
 # --- the output folder -------------------------------------------------------------------------
 
 

@@ -371,7 +371,8 @@ def lint(package: Path, *files: str, top: str = "accelerator") -> subprocess.Com
     ],
 )
 def test_verilog_of_2005_passes_lint(package: Path, top: str, files: list[str]) -> None:
-    done = lint(package, str(WAIVERS), "-Wall", *files, top=top)
+    waivers = str(WAIVERS), str(WAIVERS.with_name("lint.vlt"))
+    done = lint(package, *waivers, "-Wall", *files, top=top)
     assert (done.returncode, done.stderr) == (0, "")
 
 
