@@ -259,6 +259,26 @@ def report(
         raise typer.Exit(1)
 
 
+@app.command()
+def fpga(
+    recipe: Annotated[
+        Path, typer.Argument(help="a recipe, or a folder of the zoo", metavar="RECIPE")
+    ],
+    device: Annotated[str, typer.Option("--device", help="an FPGA")] = "ecp5-85k",
+    sets: SetOption = None,
+    out: OutOption = None,
+    variant: VariantOption = None,
+) -> None:
+    """Place and route with Yosys and nextpnr: what an FPGA really needs, and how fast it is."""
+    with _flow(recipe, sets, out, variant=variant) as flow:
+        found = flow.fpga(device)
+        used, most, guess = found["used"], found["available"], found["estimate"]
+        for name, available in most.items():
+            stated = f", estimated {guess[name]:,}" if name in guess else ""
+            flow.say(f"{name:<10} {used[name]:,} of {available:,}{stated}")
+        flow.say(f"fmax       {used['fmax_mhz']} MHz")
+
+
 def main() -> None:
     """Entry point of the console script."""
     if os.environ.get("GYRE_TRACEBACK"):

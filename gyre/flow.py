@@ -6,6 +6,7 @@
     <out>/network/       the integer network
     <out>/verilog/       the package: Verilog, .hex files, manifest, checksums
     <out>/report.json    the report of the last run
+    <out>/fpga/<device>/ what the tools of `gyre fpga` leave, and their words
     <out>/wave.vcd       waveforms, of `gyre simulate --wave`
     <out>/report.html    the same as a page, of `gyre report`
 """
@@ -22,7 +23,7 @@ import torch
 
 from gyre import compression, training, zoo
 from gyre.recipe import Recipe
-from gyre.report import FILE, make_report, write_report
+from gyre.report import FILE, make_report, read_report, write_report
 from hdl import package
 from hdl.accelerator import Accelerator
 from hdl.axi.shell import MODULE
@@ -34,7 +35,9 @@ from model.ir import network as networks
 from model.ir.errors import BadInput
 from model.ir.folders import check_folder
 from model.ir.network import Network
+from model.ir.pe_array import PeArraySpec
 from model.ir.planner import Budget, plan
+from sim import fpga as ecp5
 from sim.build import build_root
 from sim.compare import Difference
 from sim.golden_frames import golden_frames
@@ -325,6 +328,69 @@ class Flow:
         )
         self.say(f"wave       {path}")
         return difference
+
+    def fpga(self, name: str, goal_mhz: int = 100) -> dict[str, Any]:
+        """Place and route for a device; returns the figures, which join the last run's report."""
+        chosen = ecp5.device(name)
+        ecp5.check_tools()  # both before the network is trained
+        accelerator, network = self.accelerator, self.trained.network
+        guess = ecp5.estimate([cost for _, cost in accelerator.mapping.costs(network)])
+        if ecp5.excess({"dsp": guess["dsp"]}, chosen):
+            raise ecp5.does_not_fit(name, guess, chosen, self._fitting(chosen), "an estimate of")
+        folder = self.out / "fpga" / name
+        begin = time.perf_counter()
+        self.begin("synthesize with Yosys")
+        cells = ecp5.synthesize(generate_accelerator(accelerator), folder)
+        if ecp5.excess(cells, chosen):
+            raise ecp5.does_not_fit(name, cells, chosen, self._fitting(chosen), "synthesized")
+        self.begin("place and route with nextpnr")
+        found = ecp5.place_and_route(folder, chosen, self.recipe.seed, goal_mhz)
+        multipliers = guess["dsp"]
+        figures = {
+            "device": name,
+            "used": found,
+            "available": chosen.capacity,
+            "estimate": guess,
+            "error": {
+                key: found[key] / guess[key] - 1 if guess[key] else None for key in ("dsp", "bram")
+            },
+            "multipliers_in_dsp": found["dsp"] / multipliers if multipliers else None,
+            "seconds": time.perf_counter() - begin,
+        }
+        path = self.out / FILE
+        if path.exists():
+            report = read_report(self.out)
+            if report["network"] == network.hash():
+                write_report(self.out, report | {"fpga": figures})
+                self.say(f"report     {path}")
+        return figures
+
+    def _fitting(self, chosen: ecp5.Device) -> str:
+        """What to do about a design that is too large: a budget whose multipliers fit."""
+        network, now = self.trained.network, self.recipe.mapping
+        budget = now.multipliers
+        while budget > 1:
+            budget = min(budget - 1, max(1, budget * 3 // 4))
+            try:
+                mapping = plan(network, Budget(budget, now.memory_bits))
+            except BadInput:
+                break
+            costs = [cost for _, cost in mapping.costs(network)]
+            guess = ecp5.estimate(costs)
+            if not ecp5.excess({"dsp": guess["dsp"], "bram": guess["bram"]}, chosen):
+                folds = ", ".join(
+                    f"{stage.node} {spec.rows} × {spec.cols}"
+                    for stage in mapping.stages
+                    if stage.engine is not None
+                    and isinstance(spec := mapping.engine(stage.engine), PeArraySpec)
+                )
+                cycles = max(cost.cycles for cost in costs)
+                return (
+                    f"set mapping.multipliers={budget}, which by the estimate takes "
+                    f"{guess['dsp']} DSP and {cycles:,} cycles a frame"
+                    + (f" (arrays of {folds})" if folds else "")
+                )
+        return "choose a larger device or compress further: no smaller budget fits it"
 
     def page(self, report: dict[str, Any]) -> Path:
         """Write a report as an HTML page; needs the network that the run has left."""

