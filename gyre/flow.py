@@ -182,6 +182,11 @@ class Flow:
         """What makes the network anew."""
         return f"gyre compress {self.source} --retrain --record"
 
+    @property
+    def again(self) -> str:
+        """What comes to the same verdict anew."""
+        return f"gyre run {self.source}"
+
     def keep(self) -> Path:
         """Put the network, trained or resumed, into the zoo; returns its folder."""
         trained = self._made
@@ -397,7 +402,7 @@ class Flow:
         from gyre.page import make_page, write_page  # matplotlib takes a second to import
 
         network = Network.load(self.out / "network")
-        page = make_page(report, network, [f"gyre run {self.source}"])
+        page = make_page(report, network, [self.again])
         path = write_page(self.out, page)
         self.say(f"page       {path}")
         return path
@@ -433,7 +438,7 @@ class ZooFlow(Flow):
     ) -> None:
         self.folder = folder
         self.network, self.origin = zoo.read_entry(folder)
-        options["source"] = " ".join([str(folder), *(f"--set {text}" for text in sets)])
+        self.sets = sets
         super().__init__(zoo.recipe_of(self.origin, sets), out, **options)
 
     @cached_property
@@ -454,3 +459,8 @@ class ZooFlow(Flow):
         """The kept network."""
         self.say(f"network    {self.folder}")
         return from_zoo(self.network, self.origin)
+
+    @property
+    def again(self) -> str:
+        """What comes to the same verdict anew."""
+        return " ".join([f"gyre simulate {self.folder}", *(f"--set {text}" for text in self.sets)])

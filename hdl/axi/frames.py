@@ -11,8 +11,8 @@ class FrameGate(wiring.Component):
     """Takes frames that end where TLAST says, and gives those of the right length.
 
     Two banks of a frame each: one fills while the other is read, so frames of the right length
-    pass at a beat a cycle. Latency: ``beats + 2`` cycles, from a frame's first beat in to its first
-    beat out.
+    pass at a beat a cycle. Latency: a beat leaves ``beats + 1`` cycles after the one in its place
+    has entered, if neither side stalls.
 
     Memory: ``2 · beats`` words of ``width`` bits.
 
