@@ -167,7 +167,7 @@ def _bars(names: list[str], series: dict[str, list[float]], title: str, log: boo
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=9, loc="left")
     if len(series) > 1:
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return _svg(figure, title)
 
 

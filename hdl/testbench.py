@@ -209,7 +209,7 @@ def make_test_bench(
         address_high=ADDRESS_BITS - 1,
         user_port=f"    .s_axis_tuser(s_axis_tdata[{in_width + 1}:{in_width}]),\n" if user else "",
         word_high=in_width + user - 1,
-        limit=100_000 + 8 * cycles,
+        limit=20_000 + 8 * cycles,
         settle=1000 + max(cost.latency for cost in costs),
         in_file=in_file,
         out_file=out_file,
@@ -419,7 +419,11 @@ module {name};
 
   initial begin
     #1;
-{files}{memories}    #99 @(negedge aclk) aresetn = 1;
+{files}{memories}    if (errors != 0) begin
+      $display("FAIL: %0d errors before the first frame", errors);
+      $stop;
+    end
+    #99 @(negedge aclk) aresetn = 1;
     @(negedge aclk) go = 1;
     while (received < {wanted} && cycles < {limit}) @(negedge aclk);
     if (received < {wanted}) begin

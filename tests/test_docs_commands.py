@@ -27,7 +27,8 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    found = [Block(*match) for match in BLOCK.findall((DOCS / page).read_text())]
+    matches = BLOCK.finditer((DOCS / page).read_text())
+    found = [Block(*match.groups()) for match in matches]
     return [block for block in found if block.language in ("sh", "python")]
 
 

@@ -148,6 +148,7 @@ def test_a_letter_in_the_other_case_fails_although_the_memory_is_the_same(
     done = run(program, copy)
     assert done.returncode == 1
     assert done.stdout.count("FAIL:") == 2  # the file, and the number of errors
+    assert "FAIL: 1 errors before the first frame" in done.stdout
 
 
 def test_a_missing_file_fails(program: Path, copy: Path) -> None:
