@@ -402,15 +402,22 @@ module {name};
       @(negedge aclk);
       s_axi_araddr = address;
       s_axi_arvalid = 1;
-      while (!s_axi_arready) @(negedge aclk);
+      j = 0;
+      while (!s_axi_arready && j < 100) begin
+        @(negedge aclk);
+        j = j + 1;
+      end
       @(negedge aclk);
       s_axi_arvalid = 0;
       s_axi_rready = 1;
-      while (!s_axi_rvalid) @(negedge aclk);
+      while (!s_axi_rvalid && j < 100) begin
+        @(negedge aclk);
+        j = j + 1;
+      end
       value = s_axi_rdata;
-      if (s_axi_rresp !== 0) begin
+      if (s_axi_rvalid !== 1 || s_axi_rresp !== 0) begin
         errors = errors + 1;
-        $display("FAIL: register %h: response %h", address, s_axi_rresp);
+        $display("FAIL: register %h: valid %b, response %h", address, s_axi_rvalid, s_axi_rresp);
       end
       @(negedge aclk);
       s_axi_rready = 0;
