@@ -242,6 +242,32 @@ def simulate(
 
 
 @app.command()
+def synth(
+    recipe: Annotated[
+        Path, typer.Argument(help="a recipe, or a folder of the zoo", metavar="RECIPE")
+    ],
+    liberty: Annotated[Path, typer.Option("--liberty", help="library of standard cells")],
+    clock: Annotated[float, typer.Option("--clock", help="period in ns")],
+    frames: Annotated[
+        int, typer.Option("--frames", help="test frames to count in gates, at least 20")
+    ] = 24,
+    sets: SetOption = None,
+    out: OutOption = None,
+    variant: VariantOption = None,
+) -> None:
+    """Synthesize to standard cells: area, timing, and energy from simulated activity."""
+    with _flow(recipe, sets, out, variant=variant) as flow:
+        from gyre.synth import failed, show
+        from gyre.synth import synth as run_synthesis
+
+        report = run_synthesis(flow, liberty, clock, frames=frames)
+        show(report, _console())
+        if why := failed(report):
+            _fail(why)
+            raise typer.Exit(1)
+
+
+@app.command()
 def report(
     recipe: RecipeArgument,
     sets: SetOption = None,

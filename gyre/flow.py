@@ -14,7 +14,7 @@
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from gyre import compression, training, zoo
+from gyre.pim_energy import sections
 from gyre.recipe import Recipe
 from gyre.report import FILE, make_report, read_report, write_report
 from hdl import package
@@ -36,7 +37,7 @@ from model.ir.errors import BadInput
 from model.ir.folders import check_folder
 from model.ir.network import Network
 from model.ir.pe_array import PeArraySpec
-from model.ir.planner import Budget, plan
+from model.ir.planner import plan
 from sim import fpga as ecp5
 from sim.build import build_root
 from sim.compare import Difference
@@ -229,8 +230,8 @@ class Flow:
                 "use `gyre compress` or `gyre export`, or name an engine",
             )
         network = self.trained.network
-        budget = Budget(mapping.multipliers, mapping.memory_bits)
-        return Accelerator(network, plan(network, budget))
+        budget = mapping.budget(self.recipe.format.pim)
+        return Accelerator(network, plan(network, budget, mapping.sequences))
 
     def verilog(self, top: str = MODULE) -> Path:
         """Write the package under the name ``top`` and return its folder."""
@@ -289,6 +290,7 @@ class Flow:
             "golden": right(verdict.expected),
             "rtl": right(verdict.result.outputs),
         }
+        energy, area = self._energy(codes, verdict)
         report = make_report(
             name=self.recipe.name,
             seed=self.recipe.seed,
@@ -304,6 +306,8 @@ class Flow:
             source=self.trained.source,
             verdict=verdict,
             seconds=self.seconds,
+            energy=energy,
+            area=area,
         )
         self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
@@ -373,11 +377,11 @@ class Flow:
     def _fitting(self, chosen: ecp5.Device) -> str:
         """What to do about a design that is too large: a budget whose multipliers fit."""
         network, now = self.trained.network, self.recipe.mapping
-        budget = now.multipliers
+        whole, budget = now.budget(self.recipe.format.pim), now.multipliers
         while budget > 1:
             budget = min(budget - 1, max(1, budget * 3 // 4))
             try:
-                mapping = plan(network, Budget(budget, now.memory_bits))
+                mapping = plan(network, replace(whole, multipliers=budget), now.sequences)
             except BadInput:
                 break
             costs = [cost for _, cost in mapping.costs(network)]
@@ -406,6 +410,20 @@ class Flow:
         path = write_page(self.out, page)
         self.say(f"page       {path}")
         return path
+
+    def _energy(
+        self, codes: torch.Tensor, verdict: Verdict
+    ) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
+        """The ledgers of energy and area, of a network on macros."""
+        network, mapping, result = self.trained.network, self.accelerator.mapping, verdict.result
+        if self.recipe.mapping.engine != "pim_array":
+            return None, None
+        steps = {
+            name.removeprefix("steps_"): count // result.frames
+            for name, count in result.counters.items()
+            if name.startswith("steps_")
+        }
+        return sections(network, mapping, codes, steps, self.recipe.mapping.technology)
 
 
 def _span(text: str, count: int) -> tuple[int, int]:

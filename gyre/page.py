@@ -199,14 +199,10 @@ def _memory(report: dict[str, Any]) -> str:
 
 
 def _shares(report: dict[str, Any]) -> list[tuple[str, float]]:
-    """Shares of the energy by part, the largest first, where the report has them."""
-    parts = {
-        name: value
-        for name, value in (report.get("energy") or {}).get("parts", {}).items()
-        if isinstance(value, int | float) and value > 0
-    }
-    total = sum(parts.values())
-    return sorted(((name, value / total) for name, value in parts.items()), key=lambda x: -x[1])
+    """Typical shares of the energy by part, the largest first, where the report has them."""
+    parts = report.get("energy", {}).get("parts", [])
+    shares = [(part["part"], part["share"]["typical"]) for part in parts]
+    return sorted((entry for entry in shares if entry[1] > 0), key=lambda entry: -entry[1])
 
 
 def _energy(report: dict[str, Any]) -> str | None:

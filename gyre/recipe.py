@@ -13,6 +13,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +23,15 @@ from model import data, nets
 from model.compress import FormatOptions, MismatchOptions, TrainOptions, constraints, solver
 from model.compress.constraints import Constraint
 from model.ir.errors import BadInput
+from model.ir.lstm_array import SEQUENCES_MAX
+from model.ir.pim_options import PIMOptions
+from model.ir.pim_planner import PimBudget
+from model.ir.planner import Budget
 from model.ir.spec import check_name
 from model.options import Options, checked
 
 TRAINED = ("seed", "data", "network", "float", "compress", "format")
-ARITHMETIC = ("arithmetic", "fft")
+EXPORT = ("arithmetic", "fft", "pim", "state_steps")
 """Keys of ``[format]`` that training does not see: they only say how the network is exported."""
 
 
@@ -73,17 +78,65 @@ class EvaluateSection(Options):
     samples: int = Field(default=0, ge=0)
 
 
+class WriteSection(Options):
+    """``[mapping.write]``: cells are written by pulses of so many ``cycles``, read back, and again.
+
+    ``attempts``, ``failures`` (of 65,536 pulses) and ``endurance`` are those of MacroSpec.
+    """
+
+    cycles: int = Field(default=1, ge=1, le=65535)
+    attempts: int = Field(default=1, ge=1, le=255)
+    failures: int = Field(default=0, ge=0, le=65536)
+    endurance: int = Field(default=0, ge=0, lt=1 << 32)
+
+
 class MappingSection(Options):
     """``[mapping]``: the ``engine`` and its budget of ``multipliers`` (and of ``memory_bits``).
 
+    ``goal`` is what the planner minimises: ``"cycles"`` a frame, or ``"energy"``.
+
     Under ``"pe_array"`` layers of exact arithmetic get PE arrays (depthwise convolutions lane
-    arrays), circulant ones of fft arithmetic circulant arrays.
+    arrays), circulant ones of fft arithmetic circulant arrays. Recurrent layers take the steps of
+    so many ``sequences`` in turn. Under ``"pim_array"`` layers of pim arithmetic get at most so
+    many ``macros``, copies included (by default one copy of each layer), with
+    ``columns_per_converter``; ``technology`` names the cells, whose energy the report states.
+    Their cells hold the weights from the start, unless ``write`` says how they are written;
+    ``macro_body`` names a hard macro for a silicon flow.
     The engine ``"none"`` is that of a recipe whose network ends in golden: it has no hardware yet.
     """
 
-    engine: Literal["pe_array", "none"] = "pe_array"
+    engine: Literal["pe_array", "pim_array", "none"] = "pe_array"
     multipliers: int = Field(default=256, ge=1)
     memory_bits: int | None = Field(default=None, ge=1)
+    sequences: int = Field(default=1, ge=1, le=SEQUENCES_MAX)
+    goal: Literal["cycles", "energy"] = "cycles"
+    macros: int | None = Field(default=None, ge=1)
+    columns_per_converter: int = Field(default=1, ge=1, le=64)
+    technology: Literal["sot_mram", "memristor"] = "sot_mram"
+    write: WriteSection | None = None
+    macro_body: str = Field(default="", pattern="^([A-Za-z_][A-Za-z0-9_]*)?$")
+
+    def budget(self, pim: PIMOptions) -> Budget:
+        """What the planner may use; the macros are those of ``[format]``."""
+        macros = None
+        if self.engine == "pim_array":
+            macros = PimBudget(
+                pim.columns,
+                pim.spare,
+                self.columns_per_converter,
+                self.macros,
+                body=self.macro_body,
+            )
+            if self.write is not None:
+                macros = replace(
+                    macros,
+                    programs=True,
+                    write_cycles=self.write.cycles,
+                    attempts=self.write.attempts,
+                    failures=self.write.failures,
+                    endurance=self.write.endurance,
+                )
+        return Budget(self.multipliers, self.memory_bits, self.goal, pim=macros)
 
 
 class SimulateSection(Options):
@@ -169,7 +222,7 @@ class Recipe(Options):
     def trained_format(self) -> FormatOptions:
         """``[format]`` as training sees it: with the default arithmetic."""
         return self.format.model_copy(
-            update={key: type(self.format).model_fields[key].default for key in ARITHMETIC}
+            update={key: type(self.format).model_fields[key].default for key in EXPORT}
         )
 
     def digest(self, *sections: str) -> str:

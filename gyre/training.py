@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import model
-from gyre.recipe import Recipe
+from gyre.recipe import EXPORT, Recipe
 from model import golden, nets
 from model.compress import checkpoint, fit, solver
 from model.compress.constraints import padding_of
@@ -99,7 +99,7 @@ def compress(recipe: Recipe, dataset: Dataset, module: nn.Module, build: Path) -
             seed=recipe.seed,
             folder=folder,
         )
-    bits = recipe.format.model_dump(exclude={"arithmetic", "fft"})
+    bits = recipe.format.model_dump(exclude=set(EXPORT))
     return realised(compressed, real_samples(calibration(dataset)), **bits)
 
 

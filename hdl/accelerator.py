@@ -4,7 +4,7 @@ An edge that several nodes read ends in a fork; FIFOs stand before the inputs th
 names.
 """
 
-from amaranth.hdl import Module, Shape
+from amaranth.hdl import Cat, Module, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -43,8 +43,8 @@ class Accelerator(wiring.Component):
     o : Out(stream of output codes, as many lanes as the last stage has)
     marks : In(stream of marks)
         One a frame, of a recurrent network alone: the frame is a step of slot ``n mod slots``.
-    step_<node> : Out(1)
-        The node's engine performs a step (only nodes with an engine).
+    step_<node> : Out
+        Steps that the node's engine begins (only nodes with an engine).
     fill_<node>_<input> : Out
         Beats in the FIFO before an input of the node (only where there is one).
     tap_<node> : Out(beat) and moves_<node> : Out(1)
@@ -82,7 +82,7 @@ class Accelerator(wiring.Component):
             ports[fill_port(fifo)] = Out(range(fifo.depth + 1))
         for stage in mapping.stages:
             if stage.engine is not None:
-                ports[f"step_{stage.node}"] = Out(1)
+                ports[f"step_{stage.node}"] = Out(mapping.engine(stage.engine).step_bits)
             if taps:
                 shape = code_shape(network.format(stage.node))
                 ports[f"tap_{stage.node}"] = Out(beat_layout(shape, stage.lanes))
@@ -111,7 +111,10 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform):
         m, network = Module(), self.network
-        streams, marked = self._fork(m, network.input.name, wiring.flipped(self.i)), {}
+        entry, loaded = wiring.flipped(self.i), {}
+        if any(engine.spec.loads for engine in self.mapping.engines):
+            entry = self._entry(m, loaded)
+        streams, marked = self._fork(m, network.input.name, entry), {}
         for node, args in self._stages():
             stage = make_stage(node.spec, node, *args)
             m.submodules[node.name] = stage
@@ -125,6 +128,8 @@ class Accelerator(wiring.Component):
             if node.spec.recurrent:
                 marked[node.name] = stage.marks
             if args[0] is not None:
+                if args[0].loads:
+                    m.d.comb += loaded[node.name].eq(stage.loaded)
                 m.d.comb += getattr(self, f"step_{node.name}").eq(stage.step)
             if self.taps:
                 m.d.comb += [
@@ -135,6 +140,20 @@ class Accelerator(wiring.Component):
         if marked:
             spread(m, self.marks, marked)
         return m
+
+    def _entry(self, m: Module, loaded: dict[str, Signal]):
+        """The input stream, which waits until every engine has its weights, as ``loaded`` says."""
+        for stage in self.mapping.stages:
+            if stage.engine is not None and self.mapping.engine(stage.engine).loads:
+                loaded[stage.node] = Signal(name=f"loaded_{stage.node}")
+        entry, go = self.stream(self.network.input.name).create(path=("entry",)), Signal()
+        m.d.comb += [
+            go.eq(Cat(loaded.values()).all()),
+            entry.p.eq(self.i.p),
+            entry.valid.eq(self.i.valid & go),
+            self.i.ready.eq(entry.ready & go),
+        ]
+        return entry
 
     def _fork(self, m: Module, edge: str, stream):
         """The stream of an edge for each of its readers: by node and number of the input.

@@ -32,8 +32,10 @@ class MatrixStage(wiring.Component):
     -------
     i : In(stream of codes)
     o : Out(stream of codes)
-    step : Out(1)
-        The engine performs a step in this cycle.
+    step : Out
+        Steps that the engine begins in this cycle.
+    loaded : Out(1)
+        The engine's weights are written; only of an engine that loads them.
 
     Cycles, latency, memory and multipliers: ``engine.cost(node.spec, (source,), lanes)``.
     """
@@ -41,13 +43,14 @@ class MatrixStage(wiring.Component):
     def __init__(self, node: Node, engine: EngineSpec, *, source: Beats, lanes: int) -> None:
         self.node, self.engine, self.source, self.lanes = node, engine, source, lanes
         layer = node.spec
-        super().__init__(
-            {
-                "i": In(beat_stream(code_shape(layer.in_format), source.lanes)),
-                "o": Out(beat_stream(code_shape(layer.out_format), lanes)),
-                "step": Out(1),
-            }
-        )
+        ports = {
+            "i": In(beat_stream(code_shape(layer.in_format), source.lanes)),
+            "o": Out(beat_stream(code_shape(layer.out_format), lanes)),
+            "step": Out(engine.step_bits),
+        }
+        if engine.loads:
+            ports["loaded"] = Out(1)
+        super().__init__(ports)
 
     def front(self, m: Module, i: stream.Interface) -> stream.Interface:
         """The stream that the engine reads, from the stage's input."""
@@ -71,6 +74,8 @@ class MatrixStage(wiring.Component):
         connect(m, between.o, requantize.i)
         connect(m, requantize.o, wiring.flipped(self.o))
         m.d.comb += self.step.eq(engine.step)
+        if self.engine.loads:
+            m.d.comb += self.loaded.eq(engine.loaded)
         return m
 
 

@@ -36,6 +36,7 @@ from model.ir import axi
 from model.ir.checksums import read_stated, read_verified
 from model.ir.errors import BadInput
 from model.ir.folders import check_folder, write_folder
+from model.ir.pe_array import PeArraySpec
 from model.ir.spec import check_name
 
 MANIFEST = "manifest.json"
@@ -113,6 +114,7 @@ def make_package(
     texts[f"{top}.core"] = _core(top, sorted(hexes), bench)
     data = manifest(accelerator, replace(design, top=top))
     data["files"] = sorted(hexes)
+    data["indices"] = {prefix + name: limit for name, limit in data["indices"].items()}
     data["others"] = sorted(texts)
     data["axi"] = _axi_manifest(accelerator, shell_name)
     if frames is not None:
@@ -227,8 +229,36 @@ def manifest(accelerator: Accelerator, design: Design) -> dict[str, Any]:
         "cycles_per_frame": max(cost.cycles for cost in costs),
         "latency_cycles_bound": sum(cost.latency for cost in costs),
         "mapping": mapping.to_json(),
+        "indices": index_limits(accelerator),
         "files": sorted(design.files),
     }
+
+
+def index_limits(accelerator: Accelerator) -> dict[str, dict[str, int]]:
+    """Of each index memory: activation words that an entry may name, and bits of marks below."""
+    network, mapping = accelerator.network, accelerator.mapping
+    limits = {}
+    for stage, node in zip(mapping.stages, network.nodes, strict=True):
+        spec = None if stage.engine is None else mapping.engine(stage.engine)
+        if isinstance(spec, PeArraySpec) and spec.tiles is not None:
+            marks = int(spec.per_fold(node.spec) is None)
+            words = spec.col_folds(node.spec)
+            limits[f"{node.name}_index.hex"] = {"words": words, "marks": marks}
+    return limits
+
+
+def _check_indices(folder: Path, texts: dict[str, str], limits: dict[str, dict[str, int]]) -> None:
+    """Raise BadInput for an entry of an index memory that names no activation word."""
+    for name, limit in limits.items():
+        for place, line in enumerate(texts[name].split()):
+            found = int(line, 16) >> limit["marks"]
+            if found >= limit["words"]:
+                raise BadInput(
+                    f"{folder / name}: entry {place}",
+                    f"activation word {found}",
+                    f"a number below {limit['words']}",
+                    _REMEDY,
+                )
 
 
 def _installed() -> bool:
@@ -293,4 +323,8 @@ def read_package(folder: Path) -> tuple[Design, dict[str, Any]]:
     files = read_verified(folder, [*others, MANIFEST, *names], _REMEDY)
     own = [name for name in names if not name.endswith(HASH_FILE)]
     texts = {name: files[name].decode() for name in own}
+    try:
+        _check_indices(folder, texts, read["indices"])
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise BadInput(where, f"unreadable data ({error})", "a manifest", _REMEDY) from error
     return Design(top, files[source].decode(), texts), read

@@ -88,7 +88,7 @@ def run_axi(
     design = generate_accelerator(accelerator)
     text, files = generate_shell(accelerator, design.verilog, TOP)
     verilog = design.verilog + "\n" + text
-    folder, _ = build(verilog, TOP, list(shell.signature.members), quick=True)
+    folder, _ = build(verilog, TOP, list(shell.signature.members), quick=True, clock="aclk")
     chance = random.Random(seed)
     beats = mapping.beats(network, network.input.name)
     frames, kinds = [], []

@@ -60,7 +60,8 @@ class Block:
     name : str
         Unique among the blocks of a bench.
     component : wiring.Component
-        Has beat streams ``i`` and ``o``, and perhaps outputs ``step...`` of one bit.
+        Has beat streams ``i`` and ``o``, and perhaps outputs ``step...`` of one bit and ``fill...``
+        with the fill of a FIFO.
     codes : int64 array [frames, length]
         What enters.
     out_length : int
@@ -101,6 +102,11 @@ class Block:
         """Names of the outputs that show an engine's steps."""
         return [name for name in self.component.signature.members if name.startswith("step")]
 
+    @property
+    def fills(self) -> list[str]:
+        """Names of the outputs that show the fill of a FIFO."""
+        return [name for name in self.component.signature.members if name.startswith("fill")]
+
     def beats(self, side: str) -> Beats:
         """How frames travel on a stream."""
         length = self.codes.shape[1] if side == "i" else self.out_length
@@ -127,6 +133,8 @@ class Trace:
         Cycles in which each output ``step...`` was high.
     taps : dict of str to int64 array [frames, length]
         What passed on the inner streams.
+    fills : dict of str to int
+        The highest value of each output ``fill...``.
     """
 
     codes: np.ndarray
@@ -134,6 +142,7 @@ class Trace:
     o_cycles: np.ndarray
     steps: Mapping[str, int]
     taps: Mapping[str, np.ndarray]
+    fills: Mapping[str, int]
 
     @property
     def latency(self) -> int:
@@ -176,6 +185,7 @@ def run_blocks(
                 "expected": len(block.codes) * block.beats("o").count,
                 "taps": list(block.taps),
                 "steps": block.steps,
+                "fills": block.fills,
             }
             for block in blocks
         ],
@@ -238,6 +248,7 @@ def _trace(block: Block, pattern: Pattern, part: dict) -> Trace:
             )
             for name, words in part["taps"].items()
         },
+        fills=part["fills"],
     )
 
 
@@ -262,6 +273,8 @@ class _Bench(wiring.Component):
                 ports[f"{side}_payload_{n}"] = flow(len(payload))
             for k, name in enumerate(block.taps):
                 ports[f"tap_{n}_{k}"] = Out(len(getattr(block.component, f"tap_{name}").as_value()))
+            for k, name in enumerate(block.fills):
+                ports[f"fill_{n}_{k}"] = Out(len(getattr(block.component, name)))
             ports[f"steps_{n}"] = Out(max(len(block.steps), 1))
             ports[f"moves_{n}"] = Out(max(len(block.taps), 1))
         super().__init__(ports)
@@ -283,6 +296,10 @@ class _Bench(wiring.Component):
                     getattr(self, f"tap_{n}_{k}").eq(getattr(component, f"tap_{name}").as_value()),
                     getattr(self, f"moves_{n}")[k].eq(getattr(component, f"moves_{name}")),
                 ]
+            for k, name in enumerate(block.fills):
+                most, fill = getattr(self, f"fill_{n}_{k}"), getattr(component, name)
+                with m.If(fill > most):
+                    m.d.sync += most.eq(fill)
             for k, name in enumerate(block.steps):
                 m.d.comb += getattr(self, f"steps_{n}")[k].eq(getattr(component, name))
         return m

@@ -23,14 +23,14 @@ from sim.toolchain import Toolchain, cocotb_libs, toolchain
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 MAIN = Path(__file__).with_name("main.cpp")
 BARE_MAIN = Path(__file__).with_name("bare.cpp")
-RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_timing", "verilated_threads")
+RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
 TRACE_RUNTIME = (*RUNTIME, "verilated_vcd_c")
 
 VERILATOR_FLAGS = [
-    *("--cc", "--exe", "--timing", "--vpi", "--prefix", "Vtop", "-O3"),
+    *("--cc", "--exe", "--no-timing", "--vpi", "--prefix", "Vtop", "-O3"),
     *("--x-assign", "unique", "--x-initial", "unique", "--output-split", "30000"),
 ]
-CXX_FLAGS = ["-std=c++20", "-fcoroutines", "-fPIC", "-w"]
+CXX_FLAGS = ["-std=c++20", "-fPIC", "-w"]
 JOIN_BYTES = 200_000
 OPTIMIZE = "-O1"
 """As fast as -O3 when the model runs, and half the time to build."""
@@ -53,13 +53,15 @@ def build(
     trace: bool = False,
     bare: bool = False,
     quick: bool = False,
+    sources: Sequence[Path] = (),
+    clock: str = "clk",
 ) -> tuple[Path, bool]:
     """Build a simulator and return its folder, and whether it was there already.
 
     Parameters
     ----------
     verilog : str
-        The whole design.
+        The whole design; the main program drives the top's input ``clock``.
     top : str
         Name of the top module, and of the executable in the folder.
     public : sequence of str
@@ -70,6 +72,10 @@ def build(
         Add the executable ``bare``, the same model without cocotb.
     quick : bool
         For runs of a few thousand cycles: built in two thirds of the time, and slow.
+    sources : sequence of Path
+        C++ files that the Verilog calls (DPI).
+    clock : str
+        Name of the top's clock.
 
     The key covers the Verilog, the control file, the main programs, the flags and the versions of
     all tools. A build happens in a scratch folder that is renamed at the end, so neither a crash
@@ -81,11 +87,14 @@ def build(
         f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public
     )
     flags = [*VERILATOR_FLAGS, "--top-module", top, *(["--trace-vcd"] if trace else [])]
-    parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, level]), tools.versions]
+    if sources:  # gates: much text of which each piece is simple, so few large units
+        flags += ["--output-split", "400000"]
+    parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, level, clock]), tools.versions]
     parts += [
         Path(__file__).read_text(),
         BARE_MAIN.read_text() if bare else "",
         MAIN.read_text(),
+        *(source.read_text() for source in sources),
     ]
     key = sha256("\0".join(parts).encode())[:24]
     folder = build_root() / "simulators" / key
@@ -97,7 +106,7 @@ def build(
             return folder, True
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
         try:
-            _build(tools, scratch, verilog, control, flags, top, trace, bare, level)
+            _build(tools, scratch, verilog, control, flags, top, trace, bare, level, sources, clock)
             os.replace(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -122,6 +131,8 @@ def _build(
     trace: bool,
     bare: bool,
     level: str,
+    sources: Sequence[Path],
+    clock: str,
 ) -> None:
     (folder / "design.v").write_text(verilog)
     (folder / "control.vlt").write_text(control)
@@ -132,10 +143,11 @@ def _build(
     model = folder / "model"
     units = _units(model, level)
     jobs = [(unit, model / f"{unit.stem}.o", optimize) for unit, optimize in units]
+    jobs += [(source, model / f"own_{source.stem}.o", "-O2") for source in sources]
     jobs.append((MAIN, folder / "main.o", level))
     if bare:
         jobs.append((BARE_MAIN, folder / "bare.o", level))
-    _compile(tools, jobs, model, trace)
+    _compile(tools, jobs, model, trace, clock)
     objects = [str(job[1]) for job in jobs if job[1].parent == model]
     libs = cocotb_libs()
     link = [tools.cxx, "-o", top, "main.o", *objects, str(runtime), "-pthread", "-rdynamic"]
@@ -192,11 +204,16 @@ def _build_runtime(tools: Toolchain, trace: bool, archive: Path) -> None:
 
 
 def _compile(
-    tools: Toolchain, jobs: list[tuple[Path, Path, str]], include: Path, trace: bool
+    tools: Toolchain,
+    jobs: list[tuple[Path, Path, str]],
+    include: Path,
+    trace: bool,
+    clock: str = "clk",
 ) -> None:
     root = tools.verilator_root / "include"
     defines = [f"-DVM_{name}=0" for name in ("COVERAGE", "SC", "TRACE_FST", "TRACE_SAIF")]
-    defines += [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}", "-DVM_TIMING=1"]
+    defines += [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}", "-DVM_TIMING=0"]
+    defines.append(f"-DGYRE_CLOCK={clock}")
     common = [*CXX_FLAGS, *defines, f"-I{include}", f"-I{root}", f"-I{root / 'vltstd'}"]
 
     def one(job: tuple[Path, Path, str]) -> None:

@@ -67,6 +67,8 @@ class Harness(wiring.Component):
         Cycles from reset to ``done``.
     steps_<node> : Out(32)
         Steps that the node's engine has performed.
+    span_<node> : Out(32)
+        Cycles from its first step to its last one, both counted: it was busy in ``steps`` of them.
     fill_<node>_<input> : Out(32)
         The most beats that were ever in the FIFO before an input of the node.
     """
@@ -84,7 +86,8 @@ class Harness(wiring.Component):
     @property
     def counters(self) -> tuple[str, ...]:
         """Names of the counter ports."""
-        return (*COUNTERS, *(f"steps_{node}" for node in self.engines), *self.fills)
+        work = (f"{name}_{node}" for node in self.engines for name in ("steps", "span"))
+        return (*COUNTERS, *work, *self.fills)
 
     def elaborate(self, platform):
         m = Module()
@@ -149,9 +152,13 @@ class Harness(wiring.Component):
             with m.If(sink.count == beats - 1):
                 m.d.sync += self.first_out.eq(self.cycle)
         for node in self.engines:
-            count = getattr(self, f"steps_{node}")
-            with m.If(getattr(placed, f"step_{node}")):
-                m.d.sync += count.eq(count + 1)
+            count, span = getattr(self, f"steps_{node}"), getattr(self, f"span_{node}")
+            step, elapsed = getattr(placed, f"step_{node}"), Signal(32, name=f"elapsed_{node}")
+            m.d.sync += count.eq(count + step)
+            with m.If(elapsed != 0):
+                m.d.sync += elapsed.eq(elapsed + 1)
+            with m.If(step != 0):
+                m.d.sync += [span.eq(elapsed + 1), elapsed.eq(elapsed + 1)]
         for name in self.fills:
             most, fill = getattr(self, name), getattr(placed, name)
             with m.If(fill > most):
@@ -173,17 +180,15 @@ class Harness(wiring.Component):
 
 _TOP_TEXT = """\
 `timescale 1ns / 1ns
-// The clock is made inside the simulation, so that nobody outside is called at its edges.
-module {top} (input wire rst, {ports});
-  reg clk = 0;
-  always #5 clk = ~clk;
+// The main program of the simulator drives the clock.
+module {top} (input wire clk, input wire rst, {ports});
   {name} {name} (.clk(clk), .rst(rst), {connections});
 endmodule
 """
 
 
 def generate_harness(harness: Harness, verilog: str | None = None) -> Design:
-    """Verilog of a harness under a top with its own clock, and its accelerator's .hex files.
+    """Verilog of a harness under a top with the clock, and its accelerator's .hex files.
 
     With ``verilog``, the text of a generated accelerator, that very text is what runs. Without it
     the accelerator is generated anew, without initial values.
@@ -227,7 +232,7 @@ def _without_initial(verilog: str) -> str:
 
 
 def port_names(verilog: str, top: str = TOP) -> list[str]:
-    """Names of the top's ports, which are all that a test bench sees."""
+    """Names of the top's ports but the clock, which are all that a test bench sees."""
     header = re.search(rf"module {top} \((.*?)\);", verilog, re.S)
     assert header is not None
-    return re.findall(r"(\w+)(?:,|$)", header.group(1))
+    return [name for name in re.findall(r"(\w+)(?:,|$)", header.group(1)) if name != "clk"]

@@ -1,5 +1,7 @@
 // The simulator's main program under cocotb. At each time it does what the VPI asks for, in the order
-// of the standard's regions; while nothing but a timed callback waits, it only runs the model.
+// of the standard's regions; while nothing but a timed callback waits, it only runs the model. It
+// makes the clock: one in the design goes through the scheduler of delays twice a cycle, which takes
+// as long as a macro of 16,384 cells.
 //
 // Options, in a build that can: --trace-file FILE writes a VCD; each --trace-scope LEVELS:SCOPE, an
 // instance's path, keeps it to so many levels of that scope.
@@ -25,7 +27,7 @@ extern "C" void vlog_startup_routines_bootstrap(void);
 
 namespace {
 
-constexpr uint64_t kNever = ~0ULL;
+constexpr uint64_t kHalfPeriod = 5;  // in the top's unit of time
 
 bool call_value_changes() {
   bool any = false;
@@ -88,25 +90,29 @@ int main(int argc, char** argv) {
   VerilatedVpi::callCbs(cbStartOfSimulation);
   call_value_changes();
 
+  uint64_t edge = kHalfPeriod;
+  top->GYRE_CLOCK = 0;
   while (!Verilated::gotFinish()) {
     step(*top);
 #if VM_TRACE
     if (trace) trace->dump(now);
 #endif
-    uint64_t wanted = VerilatedVpi::cbNextDeadline();
-    uint64_t event = top->eventsPending() ? top->nextTimeSlot() : kNever;
+    const uint64_t wanted = VerilatedVpi::cbNextDeadline();
 #if VM_TRACE
     const bool fast = !trace && only_timed_callbacks();
 #else
     const bool fast = only_timed_callbacks();
 #endif
-    while (fast && event < wanted && !Verilated::gotFinish()) {
-      now = event;
+    for (; fast && edge < wanted && !Verilated::gotFinish(); edge += kHalfPeriod) {
+      now = edge;
+      top->GYRE_CLOCK = !top->GYRE_CLOCK;
       top->eval();
-      event = top->eventsPending() ? top->nextTimeSlot() : kNever;
     }
-    if (std::min(wanted, event) == kNever) break;
-    now = std::min(wanted, event);
+    now = std::min(wanted, edge);
+    if (now == edge) {
+      top->GYRE_CLOCK = !top->GYRE_CLOCK;
+      edge += kHalfPeriod;
+    }
     VerilatedVpi::callCbs(cbNextSimTime);
     call_value_changes();
     VerilatedVpi::callTimedCbs();

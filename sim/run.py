@@ -120,6 +120,10 @@ class Simulator:
         Also build the harness without cocotb.
     trace : bool
         Able to write a VCD.
+    quick : bool
+        Built in less time, and slow to run: for a few thousand cycles.
+    sources : sequence of Path
+        C++ that the Verilog calls.
     """
 
     def __init__(
@@ -130,13 +134,17 @@ class Simulator:
         verilog: str | None = None,
         bare: bool = False,
         trace: bool = False,
+        quick: bool = False,
+        sources: Sequence[Path] = (),
     ) -> None:
         begin = time.perf_counter()
         self.accelerator = accelerator
         self.harness = Harness(accelerator, capacity)
         self.design = generate_harness(self.harness, verilog)
         public = port_names(self.design.verilog)
-        self.folder, self.cached = build(self.design.verilog, TOP, public, bare=bare, trace=trace)
+        self.folder, self.cached = build(
+            self.design.verilog, TOP, public, bare=bare, trace=trace, quick=quick, sources=sources
+        )
         self.build_seconds = time.perf_counter() - begin
 
     def run(

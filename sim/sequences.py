@@ -93,3 +93,15 @@ def sequences_of(outputs: torch.Tensor, order: np.ndarray, count: int, steps: in
     busy = order[:, 0] >= 0
     found[tuple(torch.from_numpy(order[busy].T.copy()))] = outputs[torch.from_numpy(busy)]
     return found
+
+
+def backwards(codes: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
+    """Sequences [sequences, steps, *shape] from their last step to their first; padding stays.
+
+    Twice gives the same again. So a layer of both directions is two of one: y of the first, beside
+    ``backwards`` of what the second gives for the sequences ``backwards``.
+    """
+    steps = torch.arange(codes.shape[1])[None, :]
+    ends = torch.as_tensor(np.asarray(lengths))[:, None]
+    order = torch.where(steps < ends, ends - 1 - steps, steps)
+    return codes[torch.arange(len(codes))[:, None], order]

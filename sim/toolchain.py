@@ -19,7 +19,7 @@ VERILATOR_MIN = (5, 36)
 """The oldest Verilator that cocotb 2.1 supports."""
 
 GCC_MIN = 10
-"""The oldest g++ with coroutines, which Verilator's timing needs."""
+"""The oldest g++ that takes ``-std=c++20``."""
 
 
 @dataclass(frozen=True)

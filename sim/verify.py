@@ -170,7 +170,7 @@ def verify(
     compare("random", output, noise.kept(golden.run(network, codes)), noise.kept(found))
     checks["random"] = noise.frames
     part = whole.first(frames["reset"])
-    middle = bulk.latency_cycles + round(bulk.cycles_per_frame / 2)
+    middle = other.counters["first_in"] + bulk.latency_cycles + round(bulk.cycles_per_frame / 2)
     again = run(simulator, part, reset_after=middle)
     compare("reset", output, part.kept(expected), part.kept(again.outputs))
     checks["reset"] = part.frames

@@ -13,7 +13,6 @@ import random
 from pathlib import Path
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 from cocotbext.axi import (
     AxiLiteBus,
@@ -25,8 +24,7 @@ from cocotbext.axi import (
 )
 
 from model.ir.axi import OKAY, PROGRAM, REGISTERS, SLVERR, register
-
-PERIOD_NS = 10
+from tb.tb_frames import PERIOD_NS
 
 
 def pauses(share: float, seed: str):
@@ -165,7 +163,6 @@ async def run_axi(dut):
         if job["pauses"]:
             channel.set_pause_generator(pauses(job["pauses"], f"{job['seed']}/{name}"))
     dut.aresetn.value = 0
-    Clock(dut.aclk, PERIOD_NS, "ns").start()
     await ClockCycles(dut.aclk, 4)
     dut.aresetn.value = 1
     await RisingEdge(dut.aclk)

@@ -2,10 +2,11 @@
 
 The job is a JSON file named by ``GYRE_JOB``: ``blocks`` (each with ``name``, the input payloads
 ``beats``, the payload's ``bits``, the number of output beats ``expected`` and the names of its
-``taps`` and ``steps``), ``patterns`` (a run each: ``source`` and ``sink`` pause or not, ``seed``,
-``reset_after``), ``patience`` (cycles without a beat that make a hang), ``settle`` (cycles after
-the last beat) and ``result`` (the file to write: a list of runs, each a list of blocks with
-``words``, ``i_cycles``, ``o_cycles``, ``steps`` and the words of the ``taps``).
+``taps``, ``steps`` and ``fills``), ``patterns`` (a run each: ``source`` and ``sink`` pause or not,
+``seed``, ``reset_after``), ``patience`` (cycles without a beat that make a hang), ``settle``
+(cycles after the last beat) and ``result`` (the file to write: a list of runs, each a list of
+blocks with ``words``, ``i_cycles``, ``o_cycles``, ``steps``, the words of the ``taps`` and the
+highest ``fills``).
 """
 
 import json
@@ -22,7 +23,7 @@ PAUSE = 0.5
 """Probability that a pause goes on for another cycle: pauses are geometric, of any length."""
 
 
-RESULTS = ("words", "i_cycles", "o_cycles", "steps", "taps")
+RESULTS = ("words", "i_cycles", "o_cycles", "steps", "taps", "fills")
 
 
 class Lane:
@@ -47,6 +48,10 @@ class Lane:
         self.o_cycles: list[int] = []
         self.stepping = getattr(dut, f"steps_{number}") if block["steps"] else None
         self.steps = dict.fromkeys(block["steps"], 0)
+        self.most = {
+            name: getattr(dut, f"fill_{number}_{k}") for k, name in enumerate(block["fills"])
+        }
+        self.fills: dict[str, int] = {}
         self.idle = 0
         self.held: int | None = None
 
@@ -128,6 +133,8 @@ async def run(dut, job: dict, pattern: dict, cycles: int | None) -> list[Lane]:
         await Timer(PERIOD_NS - 2, "ns")
         cycle += 1
         quiet = quiet + 1 if all(lane.done for lane in lanes) else 0
+    for lane in lanes:
+        lane.fills = {name: int(most.value) for name, most in lane.most.items()}
     return lanes
 
 

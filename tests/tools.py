@@ -20,3 +20,10 @@ def refused(action: Callable[[], object]) -> BadInput:
     with pytest.raises(BadInput) as caught:
         action()
     return caught.value
+
+
+def optional_tools(*names: str) -> None:
+    """Skip the test unless every named program is there; the project does without them."""
+    for name in names:
+        if shutil.which(name) is None:
+            pytest.skip(f"not installed: {name}, which only the gate flow needs")

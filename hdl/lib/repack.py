@@ -1,7 +1,5 @@
 """Change of the lanes that the codes of a stream travel on, with or without dropping codes."""
 
-import math
-
 from amaranth.hdl import Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -9,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.lib.compact import Compact
 from hdl.lib.stream import beat_stream, connect, transfer
 from model.ir.beats import Beats
-from model.ir.repack import check_repack
+from model.ir.repack import RepackBuffer, check_repack
 
 
 class Repack(wiring.Component):
@@ -67,25 +65,14 @@ class Repack(wiring.Component):
         m = Module()
         before, after = self.before, self.after
         bits, in_lanes, lanes, beats = self.shape.width, before.lanes, after.lanes, after.count
-        pixels = self.mask is None and before.groups == after.groups
-        # Codes in the last beat of a run of the input, and lanes to fill up after a run or a frame.
-        tail = before.length // before.groups - (before.per_group - 1) * in_lanes
-        padding = beats * lanes - after.length
-        if pixels:
-            padding //= after.groups
-        joins = self.mask is None and not pixels and tail < in_lanes  # runs end within a beat
-
-        # The fill level counts units: without a mask only multiples of the unit occur.
-        unit = 1 if self.mask else math.gcd(in_lanes, lanes, tail if joins else 0)
-        # The most that one beat adds; a frame's last beat is filled up to whole output beats. The
-        # buffer takes that much on top of what can be in it while the output never pauses.
-        most = in_lanes + padding if self.mask else max(in_lanes, tail + padding)
-        capacity = lanes - unit + 2 * most + (lanes if joins else 0)
+        size = RepackBuffer.of(before, after, self.mask is not None)
+        unit, capacity, pixels = size.unit, size.capacity, size.pixels
+        tail, padding = size.tail, size.padding
 
         buffer = Signal(capacity * bits)  # reset: lanes above the fill level must be 0
         fill = Signal(range(capacity // unit + 1))
         room = Signal()
-        m.d.comb += room.eq(fill <= (capacity - most) // unit)
+        m.d.comb += room.eq(fill <= size.room)
 
         # What enters the buffer in this cycle: codes beyond `count` are 0.
         codes = Signal(in_lanes * bits)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,8 +25,8 @@ class RequantizeLane(wiring.Component):
 
     Members
     -------
-    en : In(1)
-        Advance.
+    en : In(latency)
+        Advance, each register stage on its own bit: where nothing has arrived nothing switches.
     acc : In(accumulator)
     m : In(signed(m_bits))
         Only if the specification multiplies.
@@ -37,7 +37,7 @@ class RequantizeLane(wiring.Component):
     def __init__(self, spec: RequantizeSpec, acc: IntRange) -> None:
         self.spec, self.acc_range = spec, acc
         ports = {
-            "en": In(1),
+            "en": In(2 if spec.multiplies else 1),
             "acc": In(range_shape(acc)),
             "b": In(signed(spec.b_bits)),
             "o": Out(code_shape(spec.out_format)),
@@ -53,14 +53,14 @@ class RequantizeLane(wiring.Component):
         if spec.multiplies:
             product = Signal(range_shape(spec.product(self.acc_range)), reset_less=True)
             bias = Signal.like(self.b, reset_less=True)
-            with m.If(self.en):
+            with m.If(self.en[0]):
                 m.d.sync += [product.eq(self.acc * self.m), bias.eq(self.b)]
         total = Signal(range_shape(spec.total(self.acc_range)))
         m.d.comb += total.eq(product + bias + spec.rounding)
         result = Signal(range_shape(spec.total(self.acc_range)))
         m.d.comb += result.eq(total >> spec.shift)
         code = Signal.like(self.o, reset_less=True)
-        with m.If(self.en):
+        with m.If(self.en[-1]):
             m.d.sync += code.eq(clamped(result, spec.out_format))
         m.d.comb += self.o.eq(code)
         return m
@@ -126,11 +126,20 @@ class Requantize(wiring.Component):
             m.d.sync += index.eq(Mux(index == beats - 1, 0, index + 1))
         if spec.per == "layer":
             m.submodules.layer = layer = Rom(spec.m_bits, 1, self.layer_file)
-            m.d.comb += [layer.addr.eq(0), layer.en.eq(1)]
+            read = Signal()  # once is enough
+            m.d.sync += read.eq(1)
+            m.d.comb += [layer.addr.eq(0), layer.en.eq(~read)]
 
         operands = Signal(data.ArrayLayout(range_shape(self.acc), self.lanes), reset_less=True)
-        with m.If(en):
+        with m.If(transfer(self.i)):
             m.d.sync += operands.eq(self.i.p.codes)
+        stages = 3 if spec.multiplies else 2
+        marks = [(self.i.valid, self.i.p.first, self.i.p.last)]
+        for stage in range(stages):
+            marks.append(tuple(Signal(name=f"{n}_{stage}") for n in ("valid", "first", "last")))
+            with m.If(en):
+                m.d.sync += [new.eq(old) for new, old in zip(marks[-1], marks[-2], strict=True)]
+        advance = Cat(en & valid for valid, _, _ in marks[1:stages])
         parameters = data.View(data.ArrayLayout(width, self.lanes), channel.data)
         # One module serves all layers whose lanes have the same gates.
         gates = replace(
@@ -142,7 +151,7 @@ class Requantize(wiring.Component):
         for lane in range(self.lanes):
             unit = place(m, platform, f"lane_{lane}", name, RequantizeLane, gates, self.acc)
             m.d.comb += [
-                unit.en.eq(en),
+                unit.en.eq(advance),
                 unit.acc.eq(operands[lane]),
                 unit.b.eq(parameters[lane][: spec.b_bits].as_signed()),
                 self.o.p.codes[lane].eq(unit.o),
@@ -152,11 +161,6 @@ class Requantize(wiring.Component):
             elif spec.per == "layer":
                 m.d.comb += unit.m.eq(layer.data.as_signed())
 
-        marks = [(self.i.valid, self.i.p.first, self.i.p.last)]
-        for stage in range(3 if spec.multiplies else 2):
-            marks.append(tuple(Signal(name=f"{n}_{stage}") for n in ("valid", "first", "last")))
-            with m.If(en):
-                m.d.sync += [new.eq(old) for new, old in zip(marks[-1], marks[-2], strict=True)]
         valid, first, last = marks[-1]
         m.d.comb += [self.o.valid.eq(valid), self.o.p.first.eq(first), self.o.p.last.eq(last)]
         return m

@@ -42,7 +42,7 @@ class RegisterSlice(wiring.Component):
             m.d.sync += [valid.eq(self.i.valid | waiting), waiting.eq(0)]
             with m.If(waiting):
                 m.d.sync += beat.eq(spare)
-            with m.Else():
+            with m.Elif(self.i.valid):
                 m.d.sync += beat.eq(self.i.p.as_value())
         with m.Elif(self.i.valid & ~waiting):
             m.d.sync += [spare.eq(self.i.p.as_value()), waiting.eq(1)]

@@ -1,6 +1,6 @@
 """Trees of operators over many terms, with registers between the levels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Module, ShapeLike, Signal, Value
 
@@ -17,7 +17,7 @@ def joined(join: Callable[[Value, Value], Value], terms: list[Value]) -> Value:
 
 def joined_but_two(
     m: Module,
-    en: Value,
+    en: Value | Sequence[Value],
     join: Callable[[Value, Value], Value],
     shape: Callable[[int], ShapeLike],
     terms: list[Value],
@@ -28,8 +28,8 @@ def joined_but_two(
     ----------
     m : Module
         Gets the registers.
-    en : Value
-        Advance.
+    en : Value, or a sequence of Value
+        Advance, all register stages or each of its own.
     join : function of two terms
         The operator, associative.
     shape : function of a number
@@ -43,7 +43,7 @@ def joined_but_two(
         for start in range(0, len(terms), TREE_ARITY):
             name = f"joined_{level}_{len(fewer)}"
             total = Signal(shape(min(count, most)), name=name, reset_less=True)
-            with m.If(en):
+            with m.If(en if isinstance(en, Value) else en[level]):
                 m.d.sync += total.eq(joined(join, terms[start : start + TREE_ARITY]))
             fewer.append(total)
         terms, level = fewer, level + 1

@@ -1,14 +1,14 @@
 """The PE array as an engine: activations in, accumulators out."""
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.engine import engine_files, make_engine
 from hdl.lib.hexfile import hex_text, to_bits
 from hdl.lib.numerics import code_shape, format_tag, range_shape, without_scale
-from hdl.lib.rom import Rom, address_bits
+from hdl.lib.rom import BankedRom, Rom, address_bits
 from hdl.lib.stream import beat_stream, connect
 from hdl.pe.buffer import ActivationBuffer
 from hdl.pe.collect import Drain, Reorder
@@ -43,7 +43,8 @@ class PeArray(wiring.Component):
     lanes : int
         Sums per output beat: a divisor of ``rows``, or with a result memory a multiple.
     weight_file : str
-        .hex file of the tiles in the order of use, each row by row, column by column.
+        .hex file of the tiles in the order of use, each row by row, column by column; of several
+        banks each has one, see :func:`weight_files`.
     index_file : str or None
         .hex file of the index memory, for a block-sparse array.
 
@@ -95,10 +96,14 @@ class PeArray(wiring.Component):
         m.submodules.sequencer = sequencer = (
             DenseSequencer(folds, words)
             if self.index_file is None
-            else TileSequencer(words, steps, self.index_file)
+            else TileSequencer(words, steps, self.index_file, spec.per_fold(layer))
         )
-        m.submodules.weights = weights = Rom(
-            spec.rows * spec.cols * w_bits, steps, self.weight_file
+        files = weight_files(self.weight_file, spec, layer)
+        width = spec.rows * spec.cols * w_bits
+        m.submodules.weights = weights = (
+            Rom(width, steps, self.weight_file)
+            if len(files) == 1
+            else BankedRom(width, steps, spec.bank_words, files)
         )
         connect(m, wiring.flipped(self.i), buffer.i)
         m.d.comb += [
@@ -113,17 +118,25 @@ class PeArray(wiring.Component):
         ]
 
         # Operand registers, then the processing elements; the marks of a step travel beside it.
-        x = Signal(data.ArrayLayout(spec.cols * x_bits, spec.pixels), reset_less=True)
-        w = Signal(data.ArrayLayout(spec.cols * w_bits, spec.rows), reset_less=True)
-        with m.If(en):
-            m.d.sync += [x.eq(buffer.x), w.as_value().eq(weights.data)]
-        first = self._delay(m, en, issue & sequencer.first, 3 + spec.tree_stages(), "first")
-        done = self._delay(m, en, issue & sequencer.last, 4 + spec.tree_stages(), "done")
+        x = Signal(data.ArrayLayout(spec.cols * x_bits, spec.pixels), reset_less=not spec.lean)
+        w = Signal(data.ArrayLayout(spec.cols * w_bits, spec.rows), reset_less=not spec.lean)
+        pipeline = spec.sum_stages()
+        moving = self._delay(m, en, issue, pipeline - 1, "moving")  # where a step is, by stages
+        first = self._delay(m, en, issue & sequencer.first, pipeline - 1, "first")[-1]
+        done = self._delay(m, en, issue & sequencer.last, pipeline, "done")[-1]
+        if spec.lean:
+            m.d.comb += [x.eq(buffer.x), w.as_value().eq(weights.data)]
+        else:
+            with m.If(en & moving[0]):
+                m.d.sync += [x.eq(buffer.x), w.as_value().eq(weights.data)]
+            moving = moving[1:]
+        advance = Signal(len(moving))
+        m.d.comb += advance.eq(Cat(moving) & en.replicate(len(moving)))
         shape = range_shape(acc)
         sums = Signal(data.ArrayLayout(data.ArrayLayout(shape, spec.rows), spec.pixels))
         formats = without_scale(layer.in_format), without_scale(layer.weight_format)
-        args = *formats, shape, spec.cols
-        name = "pe_" + "_".join(
+        args = *formats, shape, spec.cols, spec.lean
+        name = ("lean_" if spec.lean else "pe_") + "_".join(
             (format_tag(args[0]), format_tag(args[1]), f"{acc.bits}", f"{spec.cols}")
         )
         for pixel in range(spec.pixels):
@@ -131,7 +144,7 @@ class PeArray(wiring.Component):
                 instance = f"pe_{row}" if spec.pixels == 1 else f"pe_{pixel}_{row}"
                 pe = place(m, platform, instance, name, ProcessingElement, *args)
                 m.d.comb += [
-                    pe.en.eq(en),
+                    pe.en.eq(advance),
                     pe.first.eq(first),
                     pe.x.as_value().eq(x[pixel]),
                     pe.w.as_value().eq(w[row]),
@@ -168,12 +181,21 @@ class PeArray(wiring.Component):
         return m
 
     def _delay(self, m, en, mark, cycles, name):
+        found = []
         for cycle in range(cycles):
             later = Signal(name=f"{name}_{cycle}")
             with m.If(en):
                 m.d.sync += later.eq(mark)
             mark = later
-        return mark
+            found.append(later)
+        return found
+
+
+def weight_files(name: str, spec: PeArraySpec, layer: MatrixSpec) -> list[str]:
+    """The files of the banks of a weight memory: its own name, or one numbered for each bank."""
+    count = spec.banks_of(layer)
+    stem = name.removesuffix(".hex")
+    return [name] if count == 1 else [f"{stem}_{n}.hex" for n in range(count)]
 
 
 def _names(node: Node, spec: PeArraySpec) -> tuple[str, str | None]:
@@ -193,10 +215,16 @@ def _(spec: PeArraySpec, node: Node) -> dict[str, str]:
     weight_file, index_file = _names(node, spec)
     stored = spec.stored(node)
     tiles = spec.arrange(layer, weight_codes(node))[stored].reshape(-1, spec.rows * spec.cols)
-    files = {weight_file: hex_text(to_bits(tiles, layer.weight_format.bits))}
+    words = spec.bank_words if spec.banks_of(layer) > 1 else len(tiles)
+    files = {
+        name: hex_text(to_bits(tiles[n * words : (n + 1) * words], layer.weight_format.bits))
+        for n, name in enumerate(weight_files(weight_file, spec, layer))
+    }
     if index_file is not None:
         fold, word = np.nonzero(stored)
         last = np.diff(fold, append=-1) != 0
         number = to_bits(word[:, None], address_bits(spec.col_folds(layer)))
-        files[index_file] = hex_text(np.concatenate([last[:, None], number], axis=1))
+        if spec.per_fold(layer) is None:
+            number = np.concatenate([last[:, None], number], axis=1)
+        files[index_file] = hex_text(number)
     return files

@@ -67,7 +67,8 @@ class TileSequencer(wiring.Component):
     The index memory is always one step ahead: it reads the entry of the step that comes next, so
     that a step costs no cycle more than in an array without one.
 
-    Memory: ``tiles`` words: above a mark that ends a row fold, the number of the activation word.
+    Memory: ``tiles`` words: the number of the activation word, and below it a mark that ends a row
+    fold; no mark if all row folds have the same number of tiles, for then they are counted.
 
     Parameters
     ----------
@@ -75,27 +76,41 @@ class TileSequencer(wiring.Component):
         Activation words of a vector, and tiles.
     index_file : str
         .hex file of the index memory.
+    per_fold : int or None
+        Tiles of every row fold; None if they differ.
 
     Members: as of :class:`DenseSequencer`.
     """
 
-    def __init__(self, words: int, tiles: int, index_file: str) -> None:
+    def __init__(
+        self, words: int, tiles: int, index_file: str, per_fold: int | None = None
+    ) -> None:
         self.words, self.tiles, self.index_file = words, tiles, index_file
+        self.per_fold = per_fold
         super().__init__(_members(words, tiles))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.entries = entries = Rom(1 + len(self.index), self.tiles, self.index_file)
-        following, begun = Signal.like(self.word), Signal()
+        marks = self.per_fold is None
+        m.submodules.entries = entries = Rom(marks + len(self.index), self.tiles, self.index_file)
+        following, begun, read = Signal.like(self.word), Signal(), Signal()
+        if marks:
+            m.d.comb += [self.last.eq(entries.data[0]), self.first.eq(~begun)]
+            with m.If(self.go):
+                m.d.sync += begun.eq(~self.last)
+        else:
+            step = Signal(address_bits(self.per_fold))
+            m.d.comb += [self.last.eq(step == self.per_fold - 1), self.first.eq(step == 0)]
+            with m.If(self.go):
+                m.d.sync += step.eq(Mux(self.last, 0, step + 1))
+        m.d.sync += read.eq(1)
         m.d.comb += [
-            entries.en.eq(1),
+            entries.en.eq(self.go | ~read),  # after a reset the first entry is not there yet
             entries.addr.eq(Mux(self.go, following, self.word)),
             following.eq(Mux(self.word == self.tiles - 1, 0, self.word + 1)),
-            self.last.eq(entries.data[0]),
-            self.index.eq(entries.data[1:]),
-            self.first.eq(~begun),
+            self.index.eq(entries.data[int(marks) :]),
             self.used.eq(self.go & (self.word == self.tiles - 1)),
         ]
         with m.If(self.go):
-            m.d.sync += [self.word.eq(following), begun.eq(~self.last)]
+            m.d.sync += self.word.eq(following)
         return m

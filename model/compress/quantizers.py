@@ -18,6 +18,7 @@ from model.compress.constraints import Binary, Constraint, Levels, LevelSet, mas
 from model.compress.mismatch import MismatchOptions, drawn_weights
 from model.ir.errors import BadInput
 from model.ir.numerics import IntRange, UniformFormat
+from model.ir.pim_options import PIMOptions
 from model.options import Options
 
 GRID = 64
@@ -59,9 +60,15 @@ class FormatOptions(Options):
     multiplier_bits : int
         Bits of the requantization's multiplier, 2 to 16.
     arithmetic : str
-        ``"exact"``, or ``"fft"``: what the circulant layers compute with.
+        ``"exact"``; ``"fft"``: what the circulant layers compute with; or ``"pim"``: all layers
+        with a weight matrix on macros.
     fft : FFTOptions
         Words of fft arithmetic.
+    pim : PIMOptions
+        Macros of pim arithmetic, their cells and their converters.
+    state_steps : int
+        Steps in which no input may bring the state of an LSTM to the end of its format, or export
+        refuses it; 0: it may saturate.
     """
 
     input_bits: int = Field(default=8, ge=1, le=16)
@@ -69,8 +76,10 @@ class FormatOptions(Options):
     activation_bits: int = Field(default=8, ge=1, le=16)
     weights_per: Literal["tensor", "channel"] = "tensor"
     multiplier_bits: int = Field(default=8, ge=2, le=16)
-    arithmetic: Literal["exact", "fft"] = "exact"
+    arithmetic: Literal["exact", "fft", "pim"] = "exact"
     fft: FFTOptions = FFTOptions()
+    pim: PIMOptions = PIMOptions()
+    state_steps: int = Field(default=0, ge=0)
 
     def levels(self) -> LevelSet:
         """The levels of weights whose layer names none."""

@@ -16,6 +16,7 @@ from model.compress.quantizers import ActivationQuantizer, FFTOptions, input_for
 from model.compress.tracing import RELU, kind, trace
 from model.export.factors import fitted_scale, output_requantize, spread
 from model.export.fft import with_fft
+from model.export.pim import with_pim
 from model.export.removal import remove_pruned, settle
 from model.export.values import (
     Linear,
@@ -29,8 +30,10 @@ from model.export.values import (
 )
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
+from model.ir.lstm import LSTMSpec
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
+from model.ir.pim_options import PIMOptions
 
 INPUT = "input"
 CHECK_BITS = 8
@@ -296,8 +299,10 @@ def export(
     activation_bits: int = 8,
     weights_per: str = "tensor",
     multiplier_bits: int = 8,
-    arithmetic: Literal["exact", "fft"] = "exact",
+    arithmetic: Literal["exact", "fft", "pim"] = "exact",
     fft: FFTOptions | None = None,
+    pim: PIMOptions | None = None,
+    state_steps: int = 0,
     channels_first: bool = False,
     remove: bool = True,
 ) -> Network:
@@ -326,9 +331,15 @@ def export(
     multiplier_bits : int
         Bits of the requantization's multiplier, 2 to 16.
     arithmetic : str
-        ``"fft"`` makes every circulant layer one of fft arithmetic, as ``with_fft`` does.
+        ``"fft"`` makes every circulant layer one of fft arithmetic, as ``with_fft`` does, and
+        ``"pim"`` every layer with a weight matrix one of pim arithmetic, as ``with_pim`` does,
+        whose converters the calibration's samples calibrate too.
     fft : FFTOptions, optional
         Words of fft arithmetic; the defaults otherwise.
+    pim : PIMOptions, optional
+        Macros of pim arithmetic; the defaults otherwise.
+    state_steps : int
+        Steps in which no input may bring the state of an LSTM to the end of its format; 0: any.
     channels_first : bool
         Whether samples are [frames, channels, ...] and not channels last.
     remove : bool
@@ -351,8 +362,15 @@ def export(
     )
     title = name if name is not None else sanitise(type(module).__name__)
     network = Network(title, walk.input, tuple(walk.nodes))
+    for node in network.nodes:
+        if isinstance(node.spec, LSTMSpec):
+            node.spec.check_steps(state_steps, node.name)
     network = remove_pruned(network) if remove else settle(network)
-    return with_fft(network, fft) if arithmetic == "fft" else network
+    if arithmetic == "fft":
+        return with_fft(network, fft)
+    if arithmetic == "pim":
+        return with_pim(network, pim, golden.quantize(network.input, calibration))
+    return network
 
 
 def check_supported(module: nn.Module, example: Tensor, *, channels_first: bool = False) -> None:

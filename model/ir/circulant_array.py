@@ -307,7 +307,7 @@ class CirculantArraySpec(EngineSpec, kind="circulant_array"):
         cost = self._array_cost(layer, source, lanes)
         if isinstance(layer, ConvSpec):
             window = self.window(layer)
-            fed = frame_cycles(window, 1, self.steps(layer), self.steps(layer))
+            fed = frame_cycles(window, source, 1, self.steps(layer))
             entered = self._taken(layer, vector_ends(window, source))
             window_bits = window.buffer_bits(layer.in_format.bits)
         else:

@@ -32,6 +32,8 @@ class StageCost:
     weight_bits, parameter_bits, buffer_bits : int
         Bits in memories for weights, for requantization parameters and indices, for activations;
         registers are not counted.
+    macros : int
+        Macros whose cells hold the weights.
     """
 
     cycles: int
@@ -48,6 +50,7 @@ class StageCost:
     weight_bits: int = 0
     parameter_bits: int = 0
     buffer_bits: int = 0
+    macros: int = 0
 
     @property
     def bound_cycles(self) -> int:

@@ -24,7 +24,7 @@ Source: the circulant engine of C-LSTM, arXiv 1803.06305.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -154,10 +154,7 @@ class FFTArithmetic(Arithmetic, kind="fft"):
 
     def forward(self, layer: MatrixSpec) -> RealFFTSpec:
         """The transform of a block of activations; 0 pads one."""
-        span = union([layer.in_format.values, IntRange(0, 0)])
-        return RealFFTSpec(
-            self.k, False, span.low, span.high, self.up, self.shifts, self.twiddle_bits
-        )
+        return _forward(self, layer.in_format.values)
 
     def inverse(self, layer: MatrixSpec) -> RealFFTSpec:
         """The transform of a block of shifted spectral accumulators."""
@@ -172,14 +169,7 @@ class FFTArithmetic(Arithmetic, kind="fft"):
 
     def spectrum_ranges(self, layer: MatrixSpec) -> tuple[IntRange, ...]:
         """Range of each word of a weight spectrum."""
-        span, found = layer.weight_format.values, []
-        for row in _basis(self.k).tolist():
-            sums = IntRange(0, 0)
-            for factor in row:
-                sums += span * IntRange(factor, factor)
-            sums += _half(self._basis_shift)
-            found.append(IntRange(sums.low >> self._basis_shift, sums.high >> self._basis_shift))
-        return tuple(found)
+        return _spectrum_ranges(self.k, self._basis_shift, layer.weight_format.values)
 
     def spectrum_bits(self, layer: MatrixSpec) -> int:
         """Bits of each word of a weight spectrum, signed."""
@@ -191,13 +181,7 @@ class FFTArithmetic(Arithmetic, kind="fft"):
 
     def sums(self, layer: MatrixSpec) -> tuple[IntRange, ...]:
         """Range of each word of the spectral accumulators, any partial sum included."""
-        x, w = self.forward(layer).out_ranges(), self.spectrum_ranges(layer)
-        found = [x[0] * w[0], x[1] * w[1]]
-        for re in range(2, self.k, 2):
-            im = re + 1
-            found.append(x[re] * w[re] + x[im] * w[im] * _MINUS)
-            found.append(x[re] * w[im] + x[im] * w[re])
-        return tuple(span.sum_of(self.grid(layer)[1]) for span in found)
+        return _sums(self.forward(layer), self.spectrum_ranges(layer), self.grid(layer)[1])
 
     def accumulator(self, layer: MatrixSpec) -> IntRange:
         return self.inverse(layer).outputs
@@ -241,6 +225,40 @@ class FFTArithmetic(Arithmetic, kind="fft"):
     @property
     def _basis_shift(self) -> int:
         return BASIS_BITS - self.spectrum_exponent
+
+
+@lru_cache(maxsize=256)
+def _forward(arithmetic: FFTArithmetic, values: IntRange) -> RealFFTSpec:
+    """The transform of a block of activations of that range."""
+    span, bits = union([values, IntRange(0, 0)]), arithmetic.twiddle_bits
+    return RealFFTSpec(
+        arithmetic.k, False, span.low, span.high, arithmetic.up, arithmetic.shifts, bits
+    )
+
+
+@lru_cache(maxsize=256)
+def _spectrum_ranges(k: int, shift: int, values: IntRange) -> tuple[IntRange, ...]:
+    """Range of each word of the spectrum of weights of that range, its rounding included."""
+    found = []
+    for row in _basis(k).tolist():
+        sums = IntRange(0, 0)
+        for factor in row:
+            sums += values * IntRange(factor, factor)
+        sums += _half(shift)
+        found.append(IntRange(sums.low >> shift, sums.high >> shift))
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _sums(forward: RealFFTSpec, w: tuple[IntRange, ...], count: int) -> tuple[IntRange, ...]:
+    """Range of each word of the sum of ``count`` products of two spectra."""
+    x = forward.out_ranges()
+    found = [x[0] * w[0], x[1] * w[1]]
+    for re in range(2, len(w), 2):
+        im = re + 1
+        found.append(x[re] * w[re] + x[im] * w[im] * _MINUS)
+        found.append(x[re] * w[im] + x[im] * w[re])
+    return tuple(span.sum_of(count) for span in found)
 
 
 def _half(shift: int) -> IntRange:

@@ -17,6 +17,7 @@ from model.ir.repack import repack_cost, repacks
 from model.ir.requantize import RequantizeSpec
 from model.ir.window import Windowed
 from model.ir.window_buffer import WindowBuffer
+from model.ir.window_feed import window_cycles
 
 
 def lane_window(layer: Windowed, lanes: int) -> WindowBuffer:
@@ -43,10 +44,7 @@ def lanewise_cost(
     window: WindowBuffer | None,
     **more: Any,
 ) -> StageCost:
-    """Cost of such a stage; exact where the input has the stage's own lanes.
-
-    Where it is regrouped the latency is a bound, and the cycles are those of the slower of the two,
-    which can take turns where the window makes the input wait and could not take it faster.
+    """Cost of such a stage; where the input is regrouped the latency is a bound.
 
     Parameters
     ----------
@@ -71,7 +69,7 @@ def lanewise_cost(
     buffer_bits = groups * lanes * acc.bits if groups > 1 else 0
     work = Fraction(layer.rows * layer.columns * layer.channels, lanes)
     if window is not None:
-        cycles, latency = window.cycles(), window.latency
+        cycles, latency = window_cycles(window, source), window.latency
         buffer_bits = window.buffer_bits(bits)
         work = Fraction(layer.positions * layer.kernel_columns * layer.channels, lanes)
     if repacks(source, pixels):

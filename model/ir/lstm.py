@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from model.ir.block_circulant import BlockCirculantStorage
+from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.numerics import FixedPointFormat, Format, IntRange, check_intermediate
@@ -210,6 +211,20 @@ class LSTMSpec(LayerSpec, kind="lstm"):
     def steps_without_saturation(self) -> int:
         """Steps in which c cannot saturate, whatever enters: each step adds at most 1."""
         return int(self.state_format.codes.high * 2.0**-self.state_format.frac_bits)
+
+    def check_steps(self, steps: int, thing: str) -> None:
+        """Raise BadInput if some input could bring c to the end of its format in so many steps."""
+        sure = self.steps_without_saturation()
+        if steps > sure:
+            format = self.state_format
+            most = (format.codes.high // steps).bit_length() - 1
+            raise BadInput(
+                f"{thing}: state",
+                f"{format.describe()}, which some input can bring to its end in {sure + 1} steps",
+                f"a format that holds {steps} steps"
+                + (f", so of at most {most} fraction bits" if most >= 0 else ""),
+                "use more activation_bits, or fewer state_steps (0: the state may saturate)",
+            )
 
     def in_formats(self) -> tuple[Format, ...]:
         return (self.in_format,)

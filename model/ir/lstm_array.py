@@ -16,6 +16,7 @@ has to wait in a memory.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ HIDDEN_LATENCY = 2
 
 SEQUENCES_MAX = 256
 
+Parts = dict[str, StageCost]
+
 
 @dataclass(frozen=True)
 class LSTMArraySpec(EngineSpec, kind="lstm_array"):
@@ -72,8 +75,10 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
                         products, and 3 of the peepholes, if there are any
     ==================  =======================================================================
 
-    The cycles are exact where ``exact`` says so, else the most that are needed. An engine reads the
-    compressed form under fft arithmetic; under exact arithmetic it reads the matrix, expanded.
+    The cycles are exact where ``exact`` says so, and else the most that are needed while the frames
+    do not meet in a folded transform: if they do, a way around takes up to ``waits`` more. An
+    engine reads the compressed form under fft arithmetic; under exact arithmetic it reads the
+    matrix, expanded.
     """
 
     gates: EngineSpec
@@ -228,22 +233,33 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         peephole = PEEPHOLE_LATENCY if layer.peephole_format else 0
         return peephole + ACTIVATION_LATENCY + HIDDEN_LATENCY
 
-    def parts(self, layer: LSTMSpec, lanes: int) -> dict[str, StageCost]:
+    def parts(self, layer: LSTMSpec, lanes: int) -> Parts:
         """Costs of the stages of the two matrices."""
-        parts = {
-            "gates": self.gates.cost(self.gates_layer(layer), (self.words(layer),), self.gate_lanes)
-        }
+        gates = self.gates_layer(layer), self.words(layer), self.gate_lanes
+        parts = {"gates": _part_cost(self.gates, *gates)}
         if self.project is not None:
             entry = self.hidden(layer)
-            parts["project"] = self.project.cost(self.project_layer(layer), (entry,), lanes)
+            parts["project"] = _part_cost(self.project, self.project_layer(layer), entry, lanes)
         return parts
 
     def pace(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int) -> int:
         """Cycles of the slowest part, ``T``: what enough sequences reach."""
+        return self._pace(layer, ins, lanes, self.parts(layer, lanes))
+
+    def _pace(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int, parts: Parts) -> int:
+        beats = [self.words_cycles(layer, ins), self.hidden(layer).count]
+        beats.append(Beats((layer.outputs,), lanes).count)
+        return max(*beats, *(cost.cycles for cost in parts.values()))
+
+    def words_cycles(self, layer: LSTMSpec, ins: tuple[Beats, ...]) -> int:
+        """Most cycles in which a step's words enter: those of x as they come, behind them y(t-1).
+
+        x of the next step cannot come before y(t-1) is read, so a narrow source is a part of its
+        own that can be the slowest.
+        """
         (source,) = ins
-        beats = [source.count, self.hidden(layer).count, Beats((layer.outputs,), lanes).count]
-        beats.append(Beats((layer.features,), self.gates.cols).count)
-        return max(*beats, *(cost.cycles for cost in self.parts(layer, lanes).values()))
+        interval = self._forward_interval(layer)
+        return max(source.count, self.x_words(layer) * interval) + self.y_words(layer) * interval
 
     def _forward_interval(self, layer: LSTMSpec) -> int:
         """Cycles in which the engine of the gates takes a word."""
@@ -262,9 +278,8 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         whole = group == self.gate_lanes and self.unit(layer) == self.cell_lanes
         return not whole and group % self.gate_lanes == 0
 
-    def _computed(self, layer: LSTMSpec, lanes: int) -> int:
+    def _computed(self, layer: LSTMSpec, parts: Parts) -> int:
         """Cycles from a step's first word of y(t-1) to its last beat of y, both counted."""
-        parts = self.parts(layer, lanes)
         gates = parts["gates"].latency - self.x_words(layer) * self._forward_interval(layer) + 1
         cycles = gates + self._gathered(layer) + self.cell_latency(layer)
         if "project" in parts:
@@ -273,14 +288,43 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
 
     def loop(self, layer: LSTMSpec, lanes: int) -> int:
         """Cycles from a step's first word of y(t-1) to the next step's, ``L``."""
+        return self._loop(layer, lanes, self._computed(layer, self.parts(layer, lanes)))
+
+    def _loop(self, layer: LSTMSpec, lanes: int, computed: int) -> int:
         before, after = self.natural(layer, lanes), Beats((layer.outputs,), self.gates.cols)
         stored = 0
         if repacks(before, after):
             stored = -(-before.lanes // after.lanes)
-        return self._computed(layer, lanes) + stored
+        return computed + stored + self._held(layer, lanes)
 
-    def exact(self, layer: LSTMSpec, lanes: int) -> bool:
+    def _held(self, layer: LSTMSpec, lanes: int) -> int:
+        """Most cycles that beats of y of more codes than a word hold each other up.
+
+        Each is written in several cycles, and they may come one a cycle.
+        """
+        beats = self.natural(layer, lanes)
+        return (beats.count - 1) * (-(-beats.lanes // self.gates.cols) - 1)
+
+    def waits(self, layer: LSTMSpec, lanes: int) -> int:
+        """Cycles that ``loop`` may be too short by, as frames meet in folded transforms.
+
+        A unit that takes a block every n-th cycle lets one wait n - 1 cycles for that before it.
+        """
+        parts = [(self.gates, self.gates_layer(layer), self.gate_lanes)]
+        if self.project is not None:
+            parts.append((self.project, self.project_layer(layer), lanes))
+        total = 0
+        for engine, matrix, out in parts:
+            if getattr(engine, "body", "pipelined") != "pipelined":
+                total += engine.forward_unit(matrix).interval - 1
+                total += engine.inverse_unit(matrix, out).interval - 1
+        return total
+
+    def exact(self, layer: LSTMSpec, ins: tuple[Beats, ...], lanes: int) -> bool:
         """Whether the cycles and the latency of the formulas are exact, not an upper bound."""
+        parts = self.parts(layer, lanes).values()
+        if self.words_cycles(layer, ins) > max(cost.cycles for cost in parts):
+            return False
         engines = [engine for engine in (self.gates, self.project) if engine is not None]
         pipelined = all(getattr(engine, "body", "pipelined") == "pipelined" for engine in engines)
         whole = self.project is None or self.project.cols % self.cell_lanes == 0
@@ -292,7 +336,9 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         parts = self.parts(layer, lanes)
         out = Beats((layer.outputs,), lanes)
         natural = self.natural(layer, lanes)
-        latency = self._loaded(layer, source) + self._computed(layer, lanes)
+        computed = self._computed(layer, parts)
+        pace, loop = self._pace(layer, ins, lanes, parts), self._loop(layer, lanes, computed)
+        latency = self._loaded(layer, source) + computed + self._held(layer, lanes)
         if repacks(natural, out):
             latency += repack_cost(natural, out, masked=False).latency - natural.count
         peephole_bits = 0
@@ -306,7 +352,7 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
             return sum(getattr(cost, name) for cost in parts.values())
 
         return StageCost(
-            cycles=max(self.pace(layer, ins, lanes), -(-self.loop(layer, lanes) // self.sequences)),
+            cycles=max(pace, -(-loop // self.sequences)),
             ideal_cycles=max((cost.ideal_cycles for cost in parts.values()), default=Fraction(0)),
             input_beats=source.count,
             output_beats=out.count,
@@ -342,6 +388,17 @@ class LSTMArraySpec(EngineSpec, kind="lstm_array"):
         come = np.concatenate([come, come[-1] + 1 + np.arange(count - words.count)])
         late = come + (count - np.arange(count)) * self._forward_interval(layer)
         return int(late.max()) + rescales(layer)
+
+
+@lru_cache(maxsize=4096)
+def _part_cost(engine: EngineSpec, layer: LinearSpec, source: Beats, lanes: int) -> StageCost:
+    """Cost of the stage of a matrix: a planner asks for each many times."""
+    return engine.cost(layer, (source,), lanes)
+
+
+def cell_multipliers(layer: LSTMSpec) -> int:
+    """Multipliers of a cell lane: five functions, three products, and three of the peepholes."""
+    return 8 if layer.peephole_format is None else 8 + PEEPHOLES
 
 
 def rescales(layer: LSTMSpec) -> bool:

@@ -29,6 +29,16 @@ MARKS = 2
 class EngineSpec(Spec):
     """Base of the engines: matrix-vector machines, activations in, accumulators out."""
 
+    @property
+    def step_bits(self) -> int:
+        """Bits of the number of steps that begin in a cycle."""
+        return 1
+
+    @property
+    def loads(self) -> bool:
+        """Whether weights are written into the engine before the first frame."""
+        return False
+
     def check(self, node: Node, lanes: int) -> None:
         """Raise BadInput unless this engine can compute the node with so many output lanes."""
         raise NotImplementedError

@@ -11,11 +11,14 @@ the windows that are never full. No stage takes longer than ``T`` for a frame, s
 periodic; the most beats that wait then are the depth. With FIFOs of these depths the schedule is
 one that the hardware can keep, and what works as early as it can is never later.
 
-The schedule is that of whole stages: a window by its own recurrence (:meth:`WindowBuffer.fed`) with
-the engine's pace, what follows it by its beats. A few beats of slack stand for their registers.
+The schedule is that of whole stages: a window and the engine that loads from it by their recurrence
+(:mod:`model.ir.window_feed`), what follows them by its beats. A 1 × 1 kernel takes its input in
+bursts too, for its engine keeps it waiting, so a FIFO may stand before it as before any window. A
+few beats of slack stand for registers.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,12 +31,11 @@ from model.ir.cost import StageCost
 from model.ir.lanewise import lane_window
 from model.ir.mapping import FifoMapping, Mapping, StageMapping
 from model.ir.network import Network, Node
-from model.ir.pe_array import PeArraySpec
+from model.ir.pe_array import SLICE_LATENCY, PeArraySpec, requantize_latency
 from model.ir.pool import PoolSpec
-from model.ir.repack import repack_needs
 from model.ir.schedule import SLACK, waiting, with_fifos
-from model.ir.window import Windowed
-from model.ir.window_buffer import MOST_FRAMES, WindowBuffer
+from model.ir.window_buffer import MOST_FRAMES, Feed, Paced, WindowBuffer, passing, sliding
+from model.ir.window_feed import Loading, feed_of, loads
 
 SETTLED = 2
 """Frames that leave at equal times after each other before a schedule counts as periodic."""
@@ -69,21 +71,21 @@ def paced_depths(mapping: Mapping, network: Network) -> dict[tuple[str, int], in
         output = Beats(network.shape(node.name), stage.lanes)
         window = _window(mapping, stage, node)
         if isinstance(node.spec, AddSpec):
-            leave = np.maximum.reduce(come)
+            leave = np.maximum.reduce(come) + SLICE_LATENCY
             for number, arrive in enumerate(come):
                 waits = waiting(arrive, np.arange(output.count), leave, period)
                 if waits > 1:
                     depths[node.name, number] = waits + SLACK
-        elif window is not None and window.slots:
+        elif window is not None:
             fed = _Fed(mapping, stage, node, sources[0], window, period)
-            taken, leave = fed.run(come[0], costs[node.name])
+            taken, leave = fed.run(come[0])
             waits = waiting(come[0], np.arange(sources[0].count), taken, period)
             # The network's input waits outside, unless another stage reads it too.
             outside = node.inputs[0] == network.input.name and readers[node.inputs[0]] == 1
             if waits > ALWAYS and not outside:
                 depths[node.name, 0] = waits + SLACK
         else:
-            leave = _plain(node, sources, come, output, costs[node.name])
+            leave = _plain(come, output, costs[node.name])
         times[node.name] = _in_turn(leave)
     return depths
 
@@ -115,71 +117,71 @@ class _Fed:
     window: WindowBuffer
     period: int
 
-    def run(self, come: np.ndarray, cost: StageCost) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, come: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """When the source's beats are taken and the output's leave, once this is periodic."""
-        window, layer = self.window, self.node.spec
-        needs = repack_needs(self.source, Beats(self.source.shape, window.lanes))
-        there = _in_turn(come[needs])
-        vectors, computing = self._group()
-        last, settled = None, 0
-        for frame, (entered, left) in enumerate(window.fed(there, self.period, self._pace())):
-            entered, left = entered - frame * self.period, left - frame * self.period
-            settled = settled + 1 if last is not None and np.array_equal(left, last) else 0
-            last = left
+        taken, leave, settled = come, come[:0], 0
+        feed = feed_of(self.window, self.source, come, self.period)
+        for frame, times in enumerate(self._frames(feed)):
+            last = leave
+            taken, leave = (cycles - frame * self.period for cycles in times)
+            settled = settled + 1 if np.array_equal(leave, last) else 0
             if settled == SETTLED or frame == MOST_FRAMES:
                 break
-        # The beat of the window that first needs each beat of the source.
-        taken = entered[np.minimum(np.searchsorted(needs, np.arange(len(come))), len(needs) - 1)]
-        if window.order == "channel":  # a beat leaves after each group of channels
-            ends = left.reshape(-1, layer.kernel_columns)[:, -1]
-            return taken, ends
-        ends = left.reshape(layer.positions, -1)[:, -1]
-        per = Beats(self.node.spec.out_shape(self.source.shape), self.stage.lanes).per_group
-        group = np.minimum(
-            np.arange(layer.positions) // vectors * vectors + vectors, layer.positions
+        return taken, leave
+
+    def _frames(self, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """When the beats of one frame after another are taken, and those of the output leave."""
+        engine = self.mapping.engine(self.stage.engine) if self.stage.engine else None
+        if isinstance(engine, PeArraySpec):
+            return self._array(feed, engine)
+        if isinstance(engine, CirculantArraySpec):
+            return self._engine(feed, engine.steps(self.node.spec), np.arange(self._beats()))
+        return self._lanes(feed)
+
+    def _beats(self) -> int:
+        """Output beats of a vector."""
+        return Beats((self.node.spec.out_channels,), self.stage.lanes).count
+
+    def _lanes(self, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each channel by itself: a beat leaves after each group of channels."""
+        if not self.window.slots:
+            yield from passing(self.window, feed)
+        for taken, left in sliding(self.window, feed, Paced(self.window)):
+            yield taken, left.reshape(-1, self.node.spec.kernel_columns)[:, -1]
+
+    def _engine(
+        self, feed: Feed, steps: int, offset: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Vector after vector; its beats leave so long after its last step, int64 [beats]."""
+        layer = self.node.spec
+        loading = Loading(self.window.position_beats, layer.positions, 1, steps)
+        offset = offset + 1 + SLICE_LATENCY + requantize_latency(layer)
+        for taken, done in loads(self.window, feed, loading):
+            yield taken, _in_turn((done[:, None] + offset).ravel())
+
+    def _array(self, feed: Feed, engine: PeArraySpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """A PE array: fold by fold, or group by group from its result memory."""
+        layer, beats = self.node.spec, self._beats()
+        steps, sending = engine.pipeline(layer, self.stage.lanes)
+        if sending is None:
+            folds = engine.row_folds(layer)
+            fold, beat = np.divmod(np.arange(beats), engine.rows // self.stage.lanes)
+            sums = engine.sum_stages()
+            yield from self._engine(feed, steps, sums + beat - (folds - 1 - fold) * steps // folds)
+            return
+        size, count = engine.pixels * beats, np.arange(layer.positions * beats)
+        group = count // size
+        last = np.minimum((group + 1) * size, len(count)) - 1  # beat of each beat's group
+        behind = last - count - SLICE_LATENCY - requantize_latency(layer)
+        loading = Loading(
+            self.window.position_beats, layer.positions, engine.pixels, steps, sending
         )
-        done = ends[group - 1] + computing
-        within = np.arange(layer.positions) % vectors
-        leave = done[:, None] + within[:, None] * per + np.arange(per)
-        return taken, leave.ravel()
-
-    def _group(self) -> tuple[int, int]:
-        """Vectors that leave the engine together, and cycles to compute them."""
-        engine = self.mapping.engine(self.stage.engine) if self.stage.engine else None
-        if isinstance(engine, PeArraySpec):
-            return engine.pixels, engine.steps(self.node.spec)
-        if isinstance(engine, CirculantArraySpec):
-            return 1, engine.steps(self.node.spec)
-        return 1, 1
-
-    def _pace(self) -> int:
-        """Cycles between two positions that the engine allows."""
-        engine = self.mapping.engine(self.stage.engine) if self.stage.engine else None
-        if isinstance(engine, PeArraySpec):
-            cycles = engine.group_cycles(self.node.spec, self.stage.lanes, engine.pixels)
-            return cycles // engine.pixels
-        if isinstance(engine, CirculantArraySpec):
-            return engine.steps(self.node.spec)
-        return 1
+        for taken, _ in loads(self.window, feed, loading):
+            yield taken, loading.frame_sent()[group] - behind
 
 
-def _plain(
-    node: Node, sources: tuple[Beats, ...], come: list[np.ndarray], output: Beats, cost: StageCost
-) -> np.ndarray:
-    """When the beats of a stage without a buffer leave: by what they need, one after another."""
+def _plain(come: list[np.ndarray], output: Beats, cost: StageCost) -> np.ndarray:
+    """When the beats of a stage that needs its whole frame leave: one after another."""
     order = np.arange(output.count)
-    if isinstance(node.spec, Windowed) and not isinstance(node.spec, PoolSpec):  # 1 × 1
-        layer, source = node.spec, sources[0]
-        row, column = np.divmod(np.arange(layer.positions), layer.out_columns)
-        pixel = (row * layer.columns + column) * layer.stride
-        last = pixel * source.per_group + source.per_group - 1
-        if not source.aligned:
-            last = ((pixel + 1) * layer.channels - 1) // source.lanes
-        ends = come[0][last]
-        pace = cost.cycles // layer.positions
-        ends = np.arange(len(ends)) * pace + np.maximum.accumulate(
-            ends - np.arange(len(ends)) * pace
-        )
-        return (ends[:, None] + np.arange(output.per_group)).ravel()
     pace = max(cost.cycles // output.count, 1)
     return int(come[0][-1]) + order * pace

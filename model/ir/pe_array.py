@@ -31,10 +31,13 @@ from model.ir.spec import check_int
 from model.ir.storage import DenseStorage
 from model.ir.tree import tree_stages
 from model.ir.window_buffer import WindowBuffer
-from model.ir.window_feed import frame_cycles, vector_ends
+from model.ir.window_feed import Sending, frame_cycles, vector_ends
 
 SLICE_LATENCY = 1
 """The register slice between an engine and its requantizer."""
+
+LEAN_STAGES = 2
+"""Register stages that a lean array does without: operands and products."""
 
 STEP_LATENCY = 4
 """Register stages from a step to its sums: memories, operands, products, accumulator (and the
@@ -60,6 +63,11 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         Vectors of a frame that one weight word serves at once.
     tiles : int or None
         Tiles that are stored (:meth:`kept_tiles`); None: all of them, without an index memory.
+    bank_words : int or None
+        Words of each bank of the weight memory, a power of two; None: it is one memory.
+    lean : bool
+        Without the registers of operands and products: two cycles less of latency, less energy of
+        the clock, and longer paths.
 
     With M rows, N columns and V vectors a frame, ``Fm = ceil(M / rows)``, ``Fn`` words a vector,
     ``K = ceil(V / pixels)`` groups of vectors, ``S`` = tiles or ``Fm · Fn`` steps a group, ``B =
@@ -72,7 +80,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
                         max(Fn, rows / lanes) + max(Fn, last))``, ``last`` being the beats of
                         the last fold, ``ceil((M - (Fm - 1) · rows) / lanes)``
     weight memory       ``S · rows · cols`` codes
-    index memory        ``tiles`` words: the number of an activation word, and a mark
+    index memory        ``tiles`` words: the number of an activation word, and a mark where the
+                        row folds may differ in their tiles (:meth:`per_fold`)
     activation buffer   ``2 · pixels · Fn · cols`` codes: one group loads while one is computed
     result memory       ``2 · pixels · ceil(M / n) · n`` accumulators, ``n = max(rows, lanes)``,
                         for more than one pixel, and for tiles where ``lanes`` is not ``rows``;
@@ -89,6 +98,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     cols: int
     pixels: int = 1
     tiles: int | None = None
+    lean: bool = False
+    bank_words: int | None = None
 
     def __post_init__(self) -> None:
         check_int("rows", self.rows, 1, MAX_LANES)
@@ -96,6 +107,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         check_int("pixels", self.pixels, 1, MAX_LANES)
         if self.tiles is not None:
             check_int("tiles", self.tiles, 1)
+        if self.bank_words is not None:
+            check_int("bank_words", self.bank_words, 2)
+            if self.bank_words & (self.bank_words - 1):
+                raise ValueError(f"bank_words must be a power of two, not {self.bank_words}")
 
     def row_folds(self, layer: MatrixSpec) -> int:
         """Row folds of a layer, ``Fm``."""
@@ -113,6 +128,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         if self.tiles is not None:
             return self.tiles
         return self.row_folds(layer) * self.col_folds(layer)
+
+    def banks_of(self, layer: MatrixSpec) -> int:
+        """Banks of the weight memory."""
+        return 1 if self.bank_words is None else -(-self.steps(layer) // self.bank_words)
 
     def groups(self, layer: MatrixSpec) -> int:
         """Groups of vectors of a frame, ``K``; the last may have fewer vectors."""
@@ -156,6 +175,25 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         kept[:, 0] |= ~kept.any(axis=1)
         return kept
 
+    def per_fold(self, layer: MatrixSpec) -> int | None:
+        """Tiles of every row fold where the storage says that they are equally many, else None.
+
+        So it is if every block row keeps equally many blocks, and tiles cut the blocks evenly.
+        """
+        storage = layer.storage
+        even = (
+            self.tiles is not None
+            and isinstance(layer, LinearSpec)
+            and isinstance(storage, BlockSparseStorage)
+            and storage.per_row is not None
+            and storage.row_size is not None
+            and storage.column_size is not None
+            and not storage.row_size % self.rows
+            and not storage.column_size % self.cols
+            and not layer.matrix_columns % storage.column_size
+        )
+        return storage.per_row * (storage.column_size // self.cols) if even else None
+
     def kept_tiles(self, node: Node, weights: np.ndarray | None = None) -> int:
         """Tiles that a block-sparse array of this size stores for a node."""
         return int(replace(self, tiles=1).stored(node, weights).sum())
@@ -163,6 +201,10 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
     def tree_stages(self) -> int:
         """Register stages of the adder tree between the products and the accumulator."""
         return tree_stages(self.cols)
+
+    def sum_stages(self) -> int:
+        """Register stages from a step to its sums."""
+        return STEP_LATENCY - LEAN_STAGES * self.lean + self.tree_stages()
 
     def drain_lanes(self, layer: MatrixSpec) -> int:
         """Fewest output lanes with which draining a fold never outlasts computing one."""
@@ -301,7 +343,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
 
     def tail(self, layer: MatrixSpec, lanes: int) -> int:
         """Cycles from the last load of a frame's last group to the frame's last beat of sums."""
-        folds, pipeline = self.row_folds(layer), STEP_LATENCY + self.tree_stages()
+        folds, pipeline = self.row_folds(layer), self.sum_stages()
         if self.reorders(lanes):
             sending = self._rest(layer) * -(-layer.matrix_rows // lanes)
             return self.steps(layer) + pipeline + REORDER_LATENCY + sending
@@ -375,8 +417,7 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         loaded = np.append(ends[self.pixels - 1 : -1 : self.pixels], ends[-1])
         start = int((loaded + np.arange(len(loaded))[::-1] * computing).max()) + 1
         after = SLICE_LATENCY + requantize_latency(layer)
-        last = cost.cycles - (len(loaded) - 1) * self.group_cycles(layer, lanes, self.pixels)
-        fed = frame_cycles(window, self.pixels, computing, last)
+        fed = frame_cycles(window, source, self.pixels, *self.pipeline(layer, lanes))
         return replace(
             cost,
             cycles=max(cost.cycles, source.count, fed),
@@ -384,6 +425,18 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             latency=start + self.tail(layer, lanes) + after,
             buffer_bits=cost.buffer_bits + window.buffer_bits(layer.in_format.bits),
         )
+
+    def pipeline(self, layer: MatrixSpec, lanes: int) -> tuple[int, Sending | None]:
+        """Cycles to compute a group of vectors, and how its sums leave a result memory."""
+        if not self.reorders(lanes):
+            return self.vector_cycles(layer, lanes), None
+        word = max(self.rows, lanes)
+        words, beats = -(-layer.matrix_rows // word), word // lanes
+        last = -(-(layer.matrix_rows - (words - 1) * word) // lanes)
+        # A sparse array's first fold may end after its first step.
+        first = self.col_folds(layer) if self.tiles is None else 1
+        delay = self.sum_stages()
+        return self.steps(layer), Sending(words, beats, last, first, delay)
 
     def _array_cost(self, layer: MatrixSpec, lanes: int) -> StageCost:
         """The array and its requantizer, without what stands before them."""
@@ -399,7 +452,8 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
         kept = layer.storage.weights(layer.matrix_rows, layer.matrix_columns) * layer.vectors
         parameter_bits = beats * lanes * requantize.channel_bits() + requantize.layer_bits()
         if self.tiles is not None:
-            parameter_bits += self.tiles * (index_bits(words) + 1)
+            marks = int(self.per_fold(layer) is None)
+            parameter_bits += self.tiles * (index_bits(words) + marks)
         buffer_bits = 2 * self.pixels * words * self.cols * activation
         if self.reorders(lanes):
             word = max(self.rows, lanes)

@@ -1,7 +1,8 @@
 """The planner: a mapping for a network under a budget.
 
 It minimises the cycles per frame of the slowest stage; among mappings with equal cycles it takes
-the one with fewest memory bits, and among those the one with fewest multipliers. The answer is an
+the one with fewest memory bits, and among those the one with fewest multipliers. For the goal
+``"energy"`` it minimises the bits that a frame moves, then multipliers. The answer is an
 optimum over the options of each node (:func:`options`): within a number of cycles each node has a
 Pareto front of (multipliers, memory bits), and the fronts are merged one by one, dropping what is
 dominated or over the budget. Streams that an addition joins have the same lanes: the fronts of such
@@ -36,7 +37,9 @@ from model.ir.mapping import MAX_LANES, Engine, EngineSpec, Mapping, StageMappin
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
 from model.ir.pacing import with_paced_fifos
-from model.ir.pe_array import PeArraySpec, check_storage, kept_weights
+from model.ir.pe_array import PeArraySpec, check_storage, index_bits, kept_weights
+from model.ir.pim_array import PimArraySpec
+from model.ir.pim_planner import PimBudget, enough_lanes, on_macros, pim_engines
 from model.ir.pool import PoolSpec
 from model.ir.select import SelectSpec
 
@@ -44,15 +47,43 @@ ROWS_SPARSE = (1, 2, 4, 8, 16)
 """Rows of a block-sparse array that are tried, besides the rows of the storage's blocks."""
 
 
+GOALS = ("cycles", "energy")
+REGISTER_SHARE = 16
+"""Bits of a register whose writing costs as much energy as a bit read from a memory: about what the
+constants of ``sim/technology`` say (0.156 and 0.01 pJ)."""
+
+
+BANK_BYTES, LEAST_BANK_WORDS = 2048, 16
+"""Most bytes of a bank of a weight memory that is planned for energy, and its fewest words."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a mapping may use: multipliers of any width, and memory bits (None: as many as needed).
 
-    Requantizers count among the multipliers where they multiply.
+    Requantizers count among the multipliers where they multiply. ``goal`` is ``"cycles"``, or
+    ``"energy"`` for the mapping that moves the fewest bits (:func:`moved_bits`), however slow, on
+    lean arrays with weight memories in small banks. ``pim`` is for
+    layers of pim arithmetic, which take macros instead.
     """
 
     multipliers: int
     memory_bits: int | None = None
+    goal: str = "cycles"
+    pim: PimBudget | None = None
+
+    def __post_init__(self) -> None:
+        if self.goal not in GOALS:
+            raise BadInput(
+                "mapping.goal", repr(self.goal), f"one of {', '.join(GOALS)}", "correct it"
+            )
+        if self.goal == "energy" and self.memory_bits is not None:
+            raise BadInput(
+                "mapping.memory_bits",
+                self.memory_bits,
+                "none together with mapping.goal = 'energy', which has no use for it",
+                "leave out one of the two",
+            )
 
 
 @dataclass(frozen=True)
@@ -218,17 +249,52 @@ def _circulant(layer: MatrixSpec, most: float) -> Iterator[Option]:
                         yield Option(engine, width)
 
 
-def plan(network: Network, budget: Budget) -> Mapping:
+def moved_bits(node: Node, option: Option, cost: StageCost) -> int:
+    """Bits that a frame moves through memories and accumulators: what a mapping's energy hangs on.
+
+    Weights, indices, parameters and activations as they are read, activations and results as they
+    are written; of registers, which are cheaper, the ``REGISTER_SHARE``-th part: accumulators at
+    each step, and sums that shift on their way out. Of another engine than a PE array, its memory.
+    """
+    layer, engine = node.spec, option.engine
+    if not isinstance(engine, PeArraySpec):
+        return cost.memory_bits
+    acc, lanes = layer.accumulator().bits, option.lanes
+    entry = layer.vectors * engine.col_folds(layer) * engine.cols
+    sums = layer.vectors * layer.matrix_rows
+    moved = cost.weight_words * layer.weight_format.bits
+    moved += (cost.activation_words + entry) * layer.in_format.bits
+    moved += sums * layer.requantize.channel_bits()
+    if engine.tiles is not None:
+        marks = int(engine.per_fold(layer) is None)
+        moved += cost.steps * (index_bits(engine.col_folds(layer)) + marks)
+    if engine.reorders(lanes):
+        moved += 2 * sums * acc
+    shifts = max(1, engine.rows // lanes)
+    folds = engine.row_folds(layer) * layer.vectors
+    register = cost.steps * engine.rows * engine.pixels + folds * shifts * engine.rows
+    return moved + register * acc // REGISTER_SHARE
+
+
+def plan(network: Network, budget: Budget, sequences: int = 1) -> Mapping:
     """The best mapping of a network under a budget, each node on an engine of its own.
 
-    The FIFOs of a branching graph have the depths of its schedule, and count.
+    The FIFOs of a branching graph have the depths of its schedule, and count. Recurrent layers
+    interleave so many ``sequences``.
 
-    Raises BadInput if even the smallest mapping is over the budget, and for layers without
-    hardware, all of which it names.
+    Raises BadInput if even the smallest mapping is over the budget, for layers without hardware,
+    all of which it names, and for several sequences of a network that is not recurrent.
     """
+    if sequences != 1 and not network.recurrent:
+        raise BadInput(
+            "mapping.sequences",
+            f"{sequences} for a network without a recurrent layer",
+            "1",
+            "leave it out",
+        )
     memory = budget.memory_bits
     for _ in range(8):
-        mapping = _planned(network, Budget(budget.multipliers, memory), budget)
+        mapping = _planned(network, replace(budget, memory_bits=memory), budget, sequences)
         if memory is None:
             break
         bits = sum(cost.memory_bits for _, cost in mapping.costs(network))
@@ -238,12 +304,13 @@ def plan(network: Network, budget: Budget) -> Mapping:
     return check_budget(mapping, network, budget)
 
 
-def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
-    table = _Table(network, budget.multipliers)
+def _planned(network: Network, budget: Budget, stated: Budget, sequences: int) -> Mapping:
+    given = _given(network, budget)
+    table = _Table(network, budget.multipliers, sequences, budget.goal, given)
     found = table.best(inf, budget) if table.complete else None
     if found is None:
-        _refuse(_Table(network, inf).check().front(inf, None), stated)
-    low = table.fastest()
+        _refuse(_Table(network, inf, sequences, given=given).check().front(inf, None), stated)
+    low = table.fastest() if budget.goal == "cycles" else found.cycles
     while low < found.cycles:
         limit = (low + found.cycles) // 2
         better = table.best(limit, budget, roughly=budget.memory_bits is None)
@@ -252,7 +319,40 @@ def _planned(network: Network, budget: Budget, stated: Budget) -> Mapping:
         else:
             found = better
     found = table.best(found.cycles, budget)
+    if budget.goal == "energy":
+        found.chosen = {
+            name: _lean(network[name].spec, option) for name, option in found.chosen.items()
+        }
     return _mapping(network, found.chosen, found.cycles)
+
+
+def _lean(layer: LayerSpec, option: Option) -> Option:
+    """The option with a lean array of small banks, if it has a PE array."""
+    engine = option.engine
+    if not isinstance(engine, PeArraySpec) or not isinstance(layer, MatrixSpec):
+        return option
+    width = engine.rows * engine.cols * layer.weight_format.bits
+    words = max(LEAST_BANK_WORDS, 1 << (8 * BANK_BYTES // width).bit_length() - 1)
+    banks = words if words < engine.steps(layer) else None
+    return replace(option, engine=replace(engine, lean=True, bank_words=banks))
+
+
+def _given(network: Network, budget: Budget) -> dict[str, list[Option]]:
+    """The options of layers of pim arithmetic, whose arrays hang on each other by their macros."""
+    names = [node.name for node in network.nodes if on_macros(node)]
+    if names and budget.pim is None:
+        raise BadInput(
+            "mapping.engine",
+            f"no macros, with {', '.join(names)} of pim arithmetic",
+            "'pim_array'",
+            "name that engine, or export with arithmetic = 'exact'",
+        )
+    if budget.pim is None:
+        return {}
+    return {
+        name: [Option(engine, lanes) for lanes in enough_lanes(engine, network[name].spec)]
+        for name, engine in pim_engines(network, budget.pim).items()
+    }
 
 
 def check_budget(mapping: Mapping, network: Network, budget: Budget) -> Mapping:
@@ -282,7 +382,7 @@ def _native(network: Network, node: Node, option: Option) -> tuple[Beats, ...]:
     if isinstance(node.spec, LinearSpec | LSTMSpec):
         return (Beats((network.length(node.inputs[0]),), option.engine.cols),)
     lanes = option.lanes
-    if isinstance(option.engine, PeArraySpec | CirculantArraySpec):
+    if isinstance(option.engine, PeArraySpec | CirculantArraySpec | PimArraySpec):
         lanes = option.engine.window(node.spec).lanes
     return tuple(Beats(network.shape(edge), lanes) for edge in node.inputs)
 
@@ -321,17 +421,32 @@ class _Choices:
     Their cycles are lower bounds until they are asked for.
     """
 
-    def __init__(self, network: Network, node: Node, most: float, cache: dict) -> None:
+    def __init__(
+        self,
+        network: Network,
+        node: Node,
+        most: float,
+        sequences: int,
+        cache: dict,
+        goal: str = "cycles",
+        given: list[Option] | None = None,
+    ) -> None:
         self.node, self.network = node, network
         self.flexible = isinstance(node.spec, SelectSpec)
-        self.list: list[Option] = list(options(node.spec, node, most))
+        self.list: list[Option] = given or list(options(node.spec, node, most))
+        if node.spec.recurrent and sequences != 1:
+            self.list = [
+                replace(option, engine=replace(option.engine, sequences=sequences))
+                for option in self.list
+            ]
         self.exact = cache.setdefault((node.spec, "exact"), {})
         outlines = cache.setdefault((node.spec, "outline"), {})
         figures = []
         for option in self.list:
             if option not in outlines:
                 cost = _outline(node, option, _native(network, node, option))
-                outlines[option] = cost.multiplier_count, cost.memory_bits, cost.cycles
+                bits = cost.memory_bits if goal == "cycles" else moved_bits(node, option, cost)
+                outlines[option] = cost.multiplier_count, bits, cost.cycles
             figures.append(outlines[option])
         table = np.array(figures, dtype=np.int64).reshape(-1, 3)
         rows = [getattr(option.engine, "rows", 0) for option in self.list]  # of equals the flattest
@@ -368,13 +483,22 @@ class _Choices:
 class _Table:
     """The choices of all nodes of a network."""
 
-    def __init__(self, network: Network, most: float) -> None:
+    def __init__(
+        self,
+        network: Network,
+        most: float,
+        sequences: int,
+        goal: str = "cycles",
+        given: dict[str, list[Option]] | None = None,
+    ) -> None:
         self.network = network
         cache: dict = {}
         problems, self.choices = [], {}
         for node in network.nodes:
             try:
-                self.choices[node.name] = _Choices(network, node, most, cache)
+                own = (given or {}).get(node.name)
+                choices = _Choices(network, node, most, sequences, cache, goal, own)
+                self.choices[node.name] = choices
             except BadInput as error:
                 problems.append(error)
         if len(problems) > 1:
@@ -616,7 +740,24 @@ def _mapping(network: Network, chosen: dict[str, Option], limit: int) -> Mapping
             engines.append(Engine(f"pe_{node.name}", option.engine))
             stages.append(StageMapping(node.name, f"pe_{node.name}", option.lanes))
     lanes = joined.get(entry) or _lanes(network, entry, limit)
+    for node in network.nodes:
+        if node.spec.recurrent and node.inputs[0] == entry:
+            lanes = _recurrent_lanes(node, chosen[node.name], lanes, limit)
     return with_paced_fifos(Mapping(lanes, tuple(engines), tuple(stages)), network)
+
+
+def _recurrent_lanes(node: Node, option: Option, lanes: int, limit: int) -> int:
+    """Fewest lanes of the input, from ``lanes`` on, with which a step takes ``limit`` cycles.
+
+    Words of the state enter behind those of the input, so it may have to come in fewer cycles.
+    """
+    shape = (node.spec.features,)
+    while lanes < option.engine.cols:
+        cost = option.engine.cost(node.spec, (Beats(shape, lanes),), option.lanes)
+        if cost.cycles <= limit:
+            break
+        lanes *= 2
+    return lanes
 
 
 def _lanes(network: Network, edge: str, limit: float) -> int:

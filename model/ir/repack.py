@@ -1,5 +1,7 @@
 """Costs of laying the codes of a stream onto other lanes, with or without dropping codes."""
 
+import math
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
@@ -43,6 +45,66 @@ def repack_needs(i: Beats, o: Beats) -> np.ndarray:
     If codes are dropped it is the latest that any mask allows: those that stay stand at the end.
     """
     return i.beat_of(o.ends() + i.length - o.length)
+
+
+@dataclass(frozen=True)
+class RepackBuffer:
+    """The buffer of a repacker, in codes.
+
+    Parameters
+    ----------
+    unit : int
+        What its fill level counts in: without a mask only multiples occur.
+    most : int
+        The most that one beat adds; a frame's last beat is filled up to whole output beats.
+    capacity : int
+        ``most`` more than can be in it while the output never pauses.
+    tail, padding : int
+        Codes in the last beat of a run of the input, and lanes to fill up after a run or a frame.
+    pixels : bool
+        Runs of the input are runs of the output too, and filled up each.
+    """
+
+    unit: int
+    most: int
+    capacity: int
+    tail: int
+    padding: int
+    pixels: bool
+
+    @classmethod
+    def of(cls, i: Beats, o: Beats, masked: bool) -> "RepackBuffer":
+        """The buffer between two streams."""
+        pixels = not masked and i.groups == o.groups
+        tail = i.length // i.groups - (i.per_group - 1) * i.lanes
+        padding = o.count * o.lanes - o.length
+        if pixels:
+            padding //= o.groups
+        joins = not masked and not pixels and tail < i.lanes  # runs end within a beat
+        unit = 1 if masked else math.gcd(i.lanes, o.lanes, tail if joins else 0)
+        most = i.lanes + padding if masked else max(i.lanes, tail + padding)
+        capacity = o.lanes - unit + 2 * most + (o.lanes if joins else 0)
+        return cls(unit, most, capacity, tail, padding, pixels)
+
+    @property
+    def room(self) -> int:
+        """The highest fill level, in units, with which a beat can enter."""
+        return (self.capacity - self.most) // self.unit
+
+
+def repack_room(i: Beats, o: Beats) -> np.ndarray:
+    """Output beats that must have left before each input beat enters, int64 [i.count].
+
+    Without a mask. They count from the frame's first one; where the number is not positive, beats
+    of the frame before have to.
+    """
+    buffer = RepackBuffer.of(i, o, masked=False)
+    adds = np.full(i.count, i.lanes)
+    adds[i.per_group - 1 :: i.per_group] = buffer.tail + (buffer.padding if buffer.pixels else 0)
+    if not buffer.pixels:
+        adds[-1] += buffer.padding
+    before = np.cumsum(adds) - adds
+    return -((buffer.room * buffer.unit - before) // o.lanes)
 
 
 @cache

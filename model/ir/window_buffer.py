@@ -16,6 +16,7 @@ kernel needs no buffer: its pixels pass, but for those that the stride skips.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -183,6 +184,13 @@ class WindowBuffer:
             group, line, column = np.meshgrid(groups, lines, columns, indexing="ij")
         return np.stack([line.ravel(), column.ravel(), group.ravel()], axis=1)
 
+    @property
+    def kept(self) -> np.ndarray:
+        """Which pixels of a frame a 1 × 1 kernel looks at, bool [rows · columns]."""
+        layer = self.layer
+        row, column = np.divmod(np.arange(layer.rows * layer.columns), layer.columns)
+        return (row % layer.stride == 0) & (column % layer.stride == 0)
+
     def cycles(self, pace: int = 1) -> int:
         """Cycles between two frames in steady state.
 
@@ -206,21 +214,9 @@ class WindowBuffer:
         """
         pace = max(pace, self.position_beats)
         if self.layer.area == 1:
-            return _passing(self, pace)
-        return _sliding(self, pace, np.zeros(self.input_beats, np.int64), 0)
-
-    def fed(
-        self, come: np.ndarray, period: int, pace: int = 1
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The schedule of a window with a buffer whose beats come at given times.
-
-        Parameters
-        ----------
-        come : int64 array [input_beats]
-            Cycle from which each beat of the first frame is there; ``period`` later in each frame
-            after it.
-        """
-        return _sliding(self, max(pace, self.position_beats), come, period)
+            return _skipping(self, pace)
+        always = Words(np.zeros(self.input_beats, np.int64), 0)
+        return sliding(self, always, Paced(self, pace))
 
 
 @lru_cache(maxsize=4096)
@@ -240,11 +236,9 @@ def _figures(window: WindowBuffer, pace: int) -> tuple[int, int]:
     return int(np.diff(ends)[MOST_FRAMES // 2 :].max()), latency
 
 
-def _passing(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _skipping(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The schedule of a 1 × 1 kernel: a beat leaves in the cycle in which it enters, or not."""
-    layer, groups = window.layer, window.groups
-    row, column = np.divmod(np.arange(layer.rows * layer.columns), layer.columns)
-    kept = (row % layer.stride == 0) & (column % layer.stride == 0)
+    kept, groups = window.kept, window.groups
     beats = np.diff(np.flatnonzero(kept), append=len(kept)) * groups  # from position to position
     times = np.maximum(beats, pace)
     begin = np.cumsum(times) - times
@@ -254,10 +248,88 @@ def _passing(window: WindowBuffer, pace: int) -> Iterator[tuple[np.ndarray, np.n
         entered = entered + times.sum()
 
 
-def _sliding(
-    window: WindowBuffer, pace: int, come: np.ndarray, period: int
+class Feed(Protocol):
+    """What brings the words of a window, frame after frame, and when."""
+
+    def row(self, count: int, free: np.ndarray) -> np.ndarray:
+        """The cycles, int64 [count], in which the next words are taken.
+
+        ``free`` are the cycles from which the first words can be; the others always can.
+        """
+
+    def entered(self) -> np.ndarray:
+        """The cycles in which the next frame's beats entered, int64 [beats of the source]."""
+
+
+class Reader(Protocol):
+    """What takes the beats that a window reads."""
+
+    def row(self, wait: np.ndarray) -> np.ndarray:
+        """The cycles in which the next beats are read, from those in which they can be."""
+
+
+class Words:
+    """A feed of beats that are words themselves.
+
+    Parameters
+    ----------
+    come : int64 array [input beats]
+        Cycle from which each beat of the first frame is there.
+    period : int
+        So many cycles later it is in each frame after it.
+    """
+
+    def __init__(self, come: np.ndarray, period: int) -> None:
+        self.come, self.period = come, period
+        self.taken = self.next = 0
+        self.cycles: list[np.ndarray] = []
+
+    def row(self, count: int, free: np.ndarray) -> np.ndarray:
+        frame, first = divmod(self.taken, len(self.come))
+        there = self.come[first : first + count] + frame * self.period
+        there[: len(free)] = np.maximum(there[: len(free)], free)
+        order = np.arange(count)
+        cycle = order + np.maximum.accumulate(np.maximum(there - order, self.next))
+        self.taken, self.next = self.taken + count, int(cycle[-1]) + 1
+        self.cycles.append(cycle)
+        return cycle
+
+    def entered(self) -> np.ndarray:
+        return _frame_of(self.cycles, len(self.come))
+
+
+def _frame_of(parts: list[np.ndarray], count: int) -> np.ndarray:
+    """The first ``count`` numbers of arrays that end there; they are left out then."""
+    frame: list[np.ndarray] = []
+    while count:
+        frame.append(parts.pop(0))
+        count -= len(frame[-1])
+    return np.concatenate(frame)
+
+
+class Paced:
+    """A reader that takes a beat a cycle, and a position every ``pace`` cycles at most."""
+
+    def __init__(self, window: WindowBuffer, pace: int = 1) -> None:
+        columns, beats = window.layer.out_columns, window.position_beats
+        pace = max(pace, beats)
+        self.least = (np.arange(columns)[:, None] * pace + np.arange(beats)).ravel()
+        self.length, self.next = columns * pace, 0
+
+    def row(self, wait: np.ndarray) -> np.ndarray:
+        read = self.least + np.maximum.accumulate(np.maximum(wait - self.least, self.next))
+        self.next = int(read[-1] - self.least[-1]) + self.length
+        return read
+
+
+def sliding(
+    window: WindowBuffer, feed: Feed, reader: Reader
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The schedule of a window with a buffer, row by row."""
+    """The schedule of a window with a buffer, row by row.
+
+    Gives frame after frame the cycles in which its beats entered the feed, and those in which its
+    beats were read and ``READ_LATENCY`` passed.
+    """
     layer, groups, used = window.layer, window.groups, window.used_rows
     stride, padding, slots = layer.stride, layer.padding, window.slots
     kernel_row, kernel_column, group = window.beats.T
@@ -266,7 +338,6 @@ def _sliding(
     column = (start + kernel_column).ravel()
     address = column * groups + np.tile(group, layer.out_columns)
     real = (column >= 0) & (column < window.used_columns)
-    least = (np.arange(layer.out_columns)[:, None] * pace + np.arange(len(group))).ravel()
     row_of = np.tile(kernel_row, layer.out_columns)
     final = (kernel_column < stride) | (start == start[-1])
     if window.order == "channel":
@@ -276,34 +347,25 @@ def _sliding(
 
     writes: dict[int, np.ndarray] = {}  # ring row -> cycle of each word
     freed: dict[int, np.ndarray] = {}  # ring row -> cycle from which each word may be replaced
-    written, entered, next_write, next_read = 0, [], 0, 0
-    frame = 0
+    none = np.zeros(0, np.int64)
+    written, frame = 0, 0
     while True:
         left = []
         for out_row in range(layer.out_rows):
             top = out_row * stride - padding
             last = min(layer.kernel_rows, used - top) - 1  # last kernel row that is no padding
             while written <= frame * used + top + last:
-                of, row = divmod(written, used)
-                first, drops = row * layer.columns * groups, window.drops(row)
-                there = come[first : first + window.line + drops] + of * period
-                order = np.arange(len(there))
-                if written >= slots:
-                    there[: window.line] = np.maximum(
-                        there[: window.line], freed.pop(written - slots)
-                    )
-                cycle = order + np.maximum.accumulate(np.maximum(there - order, next_write))
+                free = freed.pop(written - slots) if written >= slots else none
+                cycle = feed.row(window.line + window.drops(written % used), free)
                 writes[written] = cycle[: window.line]
-                entered.append(cycle)
-                next_write, written = int(cycle[-1]) + 1, written + 1
+                written += 1
             begin = int(writes[frame * used][0]) + 1 if out_row == 0 else 0  # padding waits too
             wait = np.full(len(address), begin)
             for offset in [last] if window.banks > 1 else range(max(0, -top), last + 1):
                 line = real & (row_of == offset) if window.banks == 1 else real
                 wait[line] = writes[frame * used + top + offset][address[line]] + 1
-            read = least + np.maximum.accumulate(np.maximum(wait - least, next_read))
+            read = reader.row(wait)
             left.append(read + READ_LATENCY)
-            next_read = int(read[-1] - least[-1]) + layer.out_columns * pace
             # Rows that no later output row looks at: the reads that give their words free.
             following = used if out_row == layer.out_rows - 1 else top + stride
             rows = range(max(0, top), max(0, following))
@@ -313,5 +375,13 @@ def _sliding(
             for row in rows:
                 freed[frame * used + row] = free
                 del writes[frame * used + row]
-        yield np.concatenate(entered[:used]), np.concatenate(left)
-        entered, frame = entered[used:], frame + 1
+        yield feed.entered(), np.concatenate(left)
+        frame += 1
+
+
+def passing(window: WindowBuffer, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same of a 1 × 1 kernel, whose beats pass as they are taken, if nothing waits for them."""
+    kept = np.repeat(window.kept, window.groups)
+    while True:
+        cycle = feed.row(window.input_beats, np.zeros(0, np.int64))
+        yield feed.entered(), cycle[kept]

@@ -1,8 +1,8 @@
 """Technologies: what an event costs in energy, area and time. One TOML file each, beside this one.
 
-A file is of one of two kinds: ``cell`` (a device that holds weights) or ``cmos`` (the parts around
-the cells). Every constant stands with low, typical and high, its unit, its source and how sure it
-is:
+A file is of one of three kinds: ``cell`` (a device that holds weights), ``cmos`` (the parts around
+the cells) or ``memory`` (the memories beside synthesized gates). Every constant stands with low,
+typical and high, its unit, its source and how sure it is:
 
 - ``R``: read in the source that is named,
 - ``D``: derived from such figures by arithmetic,
@@ -97,7 +97,7 @@ class Constant(Options):
         Energy is C V^2, and C falls with the feature size; that V stays is pessimistic for a
         smaller node and optimistic for a larger one. Time is left as it is.
         """
-        power = {"energy": 1, "area": 2, "time": 0}[self.dimension]
+        power = {"energy": 1, "area": 2}.get(self.dimension, 0)
         if self.node is None or not power:
             return self
         factor = (node / self.node) ** power
@@ -127,6 +127,22 @@ class Time(Constant):
     dimension = "time"
     base = "s"
     unit: Literal["ps", "ns", "us"]
+
+
+class Power(Constant):
+    """A power."""
+
+    dimension = "power"
+    base = "W"
+    unit: Literal["pW", "nW", "uW"]
+
+
+class Capacitance(Constant):
+    """A capacitance."""
+
+    dimension = "capacitance"
+    base = "F"
+    unit: Literal["aF", "fF", "pF"]
 
 
 class EnergyAt(Energy):
@@ -275,15 +291,54 @@ class CmosTechnology(Technology):
         Below the smallest memory of the file a bit costs what it costs there. Raises BadInput
         above the largest.
         """
-        sizes = [point.size for point in self.memory_bit]
-        if bytes_ > max(sizes):
-            raise BadInput(
-                "memory",
-                f"{bytes_:,} bytes",
-                f"at most {max(sizes):,} bytes",
-                "split it into banks",
-            )
-        return power_law(self.memory_bit, max(bytes_, min(sizes)))
+        return of_memory(self.memory_bit, bytes_)
+
+
+class MemoryTechnology(Technology):
+    """The memories beside synthesized gates, of one port for reading and one for writing.
+
+    Parameters
+    ----------
+    bit : Energies
+        A bit read or written, by the bytes of the memory.
+    bit_area : Area
+        A bit with its part of the periphery.
+    bit_leakage : Power
+        The same, leaking.
+    access_time, setup_time : Time
+        From the clock's edge to what was read; of address, data and enables before the edge.
+    input_pin : Capacitance
+        An input.
+    """
+
+    kind: Literal["memory"]
+    bit: Energies
+    bit_area: Area
+    bit_leakage: Power
+    access_time: Time
+    setup_time: Time
+    input_pin: Capacitance
+
+    def energy(self, bytes_: float) -> Range:
+        """Energy in joules of a bit read or written; raises BadInput as CmosTechnology.memory."""
+        return of_memory(self.bit, bytes_)
+
+    def flat(self, bytes_: float, least: int = 8192) -> Range:
+        """The same if small memories cost a bit what one of ``least`` bytes costs."""
+        return of_memory(self.bit, max(bytes_, least))
+
+
+def of_memory(points: Sequence[EnergyAt], bytes_: float) -> Range:
+    """Energy in joules of a bit of a memory of so many bytes; below the smallest what that costs.
+
+    Raises BadInput above the largest.
+    """
+    sizes = [point.size for point in points]
+    if bytes_ > max(sizes):
+        raise BadInput(
+            "memory", f"{bytes_:,} bytes", f"at most {max(sizes):,} bytes", "split it into banks"
+        )
+    return power_law(points, max(bytes_, min(sizes)))
 
 
 def power_law(points: Sequence[EnergyAt | AreaAt], size: float) -> Range:
@@ -300,7 +355,11 @@ def power_law(points: Sequence[EnergyAt | AreaAt], size: float) -> Range:
     return first.range.apply(lambda a, b: a * (b / a) ** share, second.range)
 
 
-KINDS: dict[str, type[Technology]] = {"cell": CellTechnology, "cmos": CmosTechnology}
+KINDS: dict[str, type[Technology]] = {
+    "cell": CellTechnology,
+    "cmos": CmosTechnology,
+    "memory": MemoryTechnology,
+}
 
 
 def known(kind: str | None = None, folder: Path = FOLDER) -> list[str]:
@@ -339,6 +398,11 @@ def load_cell(name: str, folder: Path = FOLDER) -> CellTechnology:
 def load_cmos(name: str = "cmos", folder: Path = FOLDER) -> CmosTechnology:
     """A technology of the parts around the cells; raises BadInput as :func:`load_cell`."""
     return _of_kind(name, CmosTechnology, "cmos", folder)
+
+
+def load_memory(name: str = "sram", folder: Path = FOLDER) -> MemoryTechnology:
+    """A technology of memories by its name; raises BadInput as :func:`load_cell`."""
+    return _of_kind(name, MemoryTechnology, "memory", folder)
 
 
 def _of_kind(name: str, form: type, kind: str, folder: Path) -> Any:

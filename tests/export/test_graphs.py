@@ -312,6 +312,10 @@ class Function(nn.Module):
         (chain(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), "1", "2 groups"),
         (chain(nn.Conv2d(4, 6, 3)), "0", "3 channels"),
         (chain(nn.Conv2d(3, 6, 9)), "0", "kernel (9, 9)"),
+        (chain(nn.Conv2d(3, 6, 11, padding=1)), "0", "kernel (11, 11) on a frame (8, 8) with"),
+        (chain(nn.MaxPool2d(9)), "0", "kernel (9, 9)"),
+        (chain(nn.MaxPool2d(2, stride=3)), "0", "stride 3"),
+        (chain(nn.AvgPool2d(2, stride=4)), "0", "stride 4"),
         (chain(nn.MaxPool2d(3, padding=1)), "0", "padding 1"),
         (chain(nn.MaxPool2d(2, ceil_mode=True)), "0", "ceil_mode"),
         (chain(nn.AvgPool2d(2, divisor_override=3)), "0", "divisor_override"),
@@ -337,6 +341,40 @@ def test_what_is_not_supported_is_named(module: nn.Module, thing: str, found: st
     assert thing in caught.value.thing + caught.value.found
     assert found in caught.value.found
     assert caught.value.remedy
+
+
+class Many(nn.Module):
+    """Five branches, each with one thing that is not supported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = chain(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, stride=3))
+        self.body = nn.ModuleDict({"long": chain(nn.ReLU(), nn.Conv2d(4, 4, 13, padding=2))})
+        self.other, self.tail = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, padding=2, dilation=2)
+        self.norm, self.fc = nn.GroupNorm(2, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem[1](self.stem[0](x))
+        ends = [self.stem[2](y), self.body["long"][1](y), self.tail(x), self.norm(y)]
+        ends.append(y + self.other(x))
+        return self.fc(torch.stack([end.mean((2, 3)) for end in ends]).sum(0))
+
+
+def test_all_problems_are_listed_at_once_with_their_paths_and_what_to_do() -> None:
+    with pytest.raises(BadInput) as caught:
+        check_supported(Many(), images(0, 2).permute(0, 3, 1, 2), channels_first=True)
+    text = caught.value.found
+    for path, problem, remedy in [
+        ("body.long.1", "kernel (13, 13) on a frame (8, 8) with padding 2", "a smaller kernel"),
+        ("stem.2", "stride 3", "a stride of at most the kernel"),
+        ("tail", "dilation (2, 2)", "use a kernel without gaps"),
+        ("add", "(4, 8, 8)", ""),
+        ("norm", "GroupNorm", "use batch normalization"),
+    ]:
+        begin = text.index(f"{path}: ")
+        end = min(n for n in (text.find("); ", begin), len(text)) if n > 0)
+        assert problem in text[begin:end]
+        assert remedy in text[begin:end]
 
 
 def test_softmax_is_said_to_be_needless() -> None:

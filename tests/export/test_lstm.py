@@ -238,3 +238,12 @@ def test_refuses_magnitudes_that_no_format_holds(part: str) -> None:
     x = x * 1e15 if part == "samples" else x
     with pytest.raises(BadInput, match=r"of an LSTM: found magnitudes up to .*e\+15"):
         exported(network, x)
+
+
+def test_a_state_that_could_reach_its_end_is_refused_where_that_is_asked_for() -> None:
+    x = samples()
+    network = exported(network_of(), x)
+    sure = network["lstm"].spec.steps_without_saturation()
+    assert exported(network_of(), x, state_steps=sure).hash() == network.hash()
+    with pytest.raises(BadInput, match=rf"lstm: state: .* in {sure + 1} steps; .* holds 5000 ste"):
+        exported(network_of(), x, state_steps=5000)

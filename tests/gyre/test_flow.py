@@ -29,13 +29,15 @@ RTL_KEYS = {
     *("frames", "mismatches", "cycles_per_frame", "latency_cycles", "bound_cycles_per_frame"),
     *("utilisation", "sim_seconds", "cycles_per_second"),
     *("equal", "checks", "differences"),  # beyond the design: what else was compared
+    "recurrent",  # beyond the design: what there is to say of sequences
 }
 LAYER_KEYS = {
     *("name", "engine", "arithmetic", "cycles", "bound_cycles", "multipliers", "multiplier_bits"),
     *("macros", "weight_bits", "density", "weight_reuse", "activation_reuse"),
-    # beyond the design: codes per beat of the output, the share of products that are useful, and
-    # the same layer with every block
-    *("lanes", "utilisation", "dense"),
+    # beyond the design: codes per beat of the output, the share of products that are useful, that
+    # of the cycles with a step (counted, and at the network's bound), and the same layer with
+    # every block
+    *("lanes", "utilisation", "busy", "busy_bound", "dense"),
 }
 KEYS = {
     "recipe": None,
@@ -54,6 +56,7 @@ KEYS = {
     "resources": {
         *("multipliers", "multiplier_bits", "memory_bits"),
         *("weight_bits", "parameter_bits", "buffer_bits"),
+        "macros",  # beyond the design: of processing in memory
     },
     "seconds": {"train", "verilog", "build", "simulate"},
 }
@@ -169,6 +172,10 @@ def test_rtl_figures_agree_with_each_other(report: dict, network: Network) -> No
     assert rtl["cycles_per_frame"] >= rtl["bound_cycles_per_frame"]
     assert rtl["cycles_per_frame"] == max(layer["cycles"] for layer in report["layers"])
     assert rtl["bound_cycles_per_frame"] == max(layer["bound_cycles"] for layer in report["layers"])
+    for layer in report["layers"]:
+        assert (layer["busy"] is None) == (layer["engine"] is None)
+        if layer["engine"]:  # counted from the first step to the last one
+            assert 0.95 * layer["busy_bound"] <= layer["busy"] <= 1
     cycles = rtl["latency_cycles"] + 69 * rtl["cycles_per_frame"]
     assert rtl["sim_seconds"] * rtl["cycles_per_second"] >= cycles
 

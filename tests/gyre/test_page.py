@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gyre.page import MAP_SIDE, make_page, matrices, weight_map
+from sim.energy import Entry, Ledger
+from sim.technology import Range
 from tests.examples import example_network, image_network
 from tests.gyre.front import Call, call
 from tests.gyre.test_report import LAYER, REPORT
@@ -90,7 +92,9 @@ def test_page_is_the_same_every_time() -> None:
 
 def test_energy_shares_are_there_if_the_report_has_them() -> None:
     assert 'id="energy"' not in made()
-    page = made(energy={"parts": {"cells": 3.0, "converters": 1.0, "none": 0.0}})
+    ledger = [Entry("converters", 2, Range(0.1, 0.5, 0.9)), Entry("cells", 6, Range(0.1, 0.5, 0.9))]
+    ledger.append(Entry("none", 0, Range(1.0, 1.0, 1.0)))
+    page = made(energy=Ledger("energy a frame", "J", tuple(ledger), ("cmos",)).plain())
     assert Reader(page).text.count("75.0 %") == 1
     assert page.index("cells") < page.index("converters")
 

@@ -6,6 +6,8 @@ import pytest
 from gyre import recipe as recipes
 from model.compress.constraints import ColumnSparsity
 from model.ir.errors import BadInput
+from model.ir.pim_planner import PimBudget
+from model.ir.planner import Budget
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIMAL = """
@@ -55,6 +57,7 @@ def test_recipes_of_the_project_load(file: Path) -> None:
         ("float.optimizer=sgd", lambda r: r.float_.optimizer, "sgd"),
         ("simulate.frames=100", lambda r: r.simulate.frames, 100),
         ("mapping.memory_bits = 5000", lambda r: r.mapping.memory_bits, 5000),
+        ("mapping.sequences=3", lambda r: r.mapping.sequences, 3),
         ("network.options.hidden=[3, 4]", lambda r: r.network.options["hidden"], [3, 4]),
         (
             "compress.options.retrain.epochs=2",
@@ -97,6 +100,8 @@ def test_set_replaces_one_key(path: Path, text: str, read: object, value: object
         ("format.input_bits=17", "format.input_bits", "17", "correct input_bits"),
         ("mapping.engine=tpu", "mapping.engine", "'tpu'", "correct engine"),
         ("mapping.multipliers=0", "mapping.multipliers", "0", "correct multipliers"),
+        ("mapping.sequences=0", "mapping.sequences", "0", "correct sequences"),
+        ("mapping.sequences=257", "mapping.sequences", "257", "correct sequences"),
         ("simulate.frames=0", "simulate.frames", "0", "correct"),
         ("simulate.frames=some", "simulate.frames", "'some'", "correct"),
         ("network.options.dropout=1.5", "network.options.dropout", "1.5", "correct dropout"),
@@ -200,3 +205,55 @@ def test_hash_covers_what_decides_the_network(path: Path, text: str) -> None:
 )
 def test_hash_leaves_out_names_hardware_and_defaults(path: Path, text: str) -> None:
     assert recipes.load(path, [text]).hash == recipes.load(path).hash
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "variant"),
+    [
+        ("sot_pim_lenet5", "lenet5_crossbar", None),
+        ("memristor_lenet5", "lenet5_crossbar", "conductance"),
+        ("sac_pim", "osc_lenet5", None),
+    ],
+)
+def test_a_recipe_on_macros_shares_the_training_of_its_twin(
+    name: str, twin: str, variant: str | None
+) -> None:
+    folder = Path(__file__).resolve().parents[2] / "recipes"
+    one = recipes.load(folder / f"{name}.toml")
+    other = recipes.load(folder / f"{twin}.toml", variant=variant)
+    assert one.training_hash == other.training_hash
+    assert one.hash != other.hash
+
+
+def test_the_budget_of_macros_is_that_of_both_sections(path: Path) -> None:
+    sets = [
+        'mapping.engine="pim_array"',
+        "mapping.macros=9",
+        "mapping.columns_per_converter=4",
+        "mapping.write.cycles=3",
+        "mapping.write.attempts=5",
+        "format.pim.columns=48",
+        "format.pim.spare=6",
+    ]
+    recipe = recipes.load(path, sets)
+    found = recipe.mapping.budget(recipe.format.pim)
+    macros = PimBudget(48, 6, 4, 9, programs=True, write_cycles=3, attempts=5)
+    assert found == Budget(256, pim=macros)
+    assert recipes.load(path).mapping.budget(recipe.format.pim).pim is None
+
+
+@pytest.mark.parametrize(
+    ("text", "thing"),
+    [
+        ("mapping.macros=0", "mapping.macros"),
+        ("mapping.columns_per_converter=65", "mapping.columns_per_converter"),
+        ("mapping.write.pulses=2", "mapping.write.pulses"),
+        ('mapping.macro_body="two words"', "mapping.macro_body"),
+        ('mapping.technology="paper"', "mapping.technology"),
+        ("format.pim.rows=0", "format.pim.rows"),
+    ],
+)
+def test_bad_keys_of_macros_are_named(path: Path, text: str, thing: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        recipes.load(path, [text])
+    assert caught.value.thing == thing

@@ -28,6 +28,8 @@ LAYER = {
     "weight_bits": 46080,
     "density": 1.0,
     "utilisation": 0.9931,
+    "busy": 0.96,
+    "busy_bound": 0.9931,
     "dense": {"cycles": 64, "weight_bits": 46080},
     "weight_reuse": 1.0,
     "activation_reuse": 5.0,
@@ -39,6 +41,8 @@ SELECT = LAYER | {
     "multipliers": 0,
     "density": None,
     "utilisation": None,
+    "busy": None,
+    "busy_bound": None,
     "dense": None,
     "weight_reuse": None,
     "activation_reuse": None,
@@ -127,6 +131,12 @@ def test_nothing_is_cut(report: dict, width: int) -> None:
     assert text.endswith("100 after a reset in mid-frame")
 
 
+def test_busy_cycles_stand_beside_those_of_the_bound() -> None:
+    row = next(line for line in shown(REPORT, 132) if " fc1 " in line)
+    assert " 99 % " in row  # used
+    assert " 97 % " in row  # 0.96 / 0.9931
+
+
 def test_the_verdict_comes_first_in_its_panel_and_whole() -> None:
     lines = shown(REPORT)
     first = lines[next(n for n, line in enumerate(lines) if "VERDICT" in line) + 1]
@@ -163,6 +173,19 @@ def test_a_single_frame_has_no_rate() -> None:
     text = words(shown(report))
     assert "cycles latency 243" in text
     assert "utilisation" not in text
+
+
+def test_sequences_are_counted_as_such() -> None:
+    found = {"steps": 7631, "sequences": 300, "idle": 62, "slots": 3, "cycles_alone": 388}
+    report = changed(
+        rtl={"recurrent": found, "frames": 7631}, dataset={"name": "fsdd", "test": 300}
+    )
+    text = words(shown(report))
+    assert "EQUAL, bit for bit: 7,631 steps of 300 test sequences of fsdd in RTL" in text
+    assert "3 interleaved, 62 idle frames; one at a time 388 cycles a step by formula" in text
+    assert "(golden and rtl on" not in text
+    report["rtl"]["recurrent"] = found | {"sequences": 100}
+    assert "(golden and rtl on 100 of 300 sequences)" in words(shown(report))
 
 
 def test_pruned_layers_stand_beside_their_dense_selves() -> None:
@@ -236,6 +259,6 @@ def test_a_circulant_layer_is_used_as_its_lanes_are_and_not_pruned() -> None:
         if isinstance(engine, CirculantArraySpec):
             p, q = node.spec.arithmetic.grid(node.spec)
             assert _utilisation(engine, cost) == p * q / (engine.lanes * cost.cycles)
-            assert _density(engine, cost) is None
+            assert _density(node, cost) is None
         else:
-            assert _density(engine, cost) == 1.0
+            assert _density(node, cost) == 1.0

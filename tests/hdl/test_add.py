@@ -17,9 +17,9 @@ from model.ir.add import AddSpec
 from model.ir.beats import Beats
 from model.ir.network import Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, FixedPointFormat, UniformFormat
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of, scale_of
-from tests.tools import require_tools
+from tests.hdl.benches import check_all
 
 pytestmark = pytest.mark.rtl
 
@@ -131,15 +131,8 @@ def bench():
     return blocks, expected, run_blocks(blocks)
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for block, codes in zip(blocks, expected, strict=True):
-        check_values(traces, block, codes)
+    check_all(*bench())
 
 
 def test_the_cases_clamp_at_both_ends() -> None:

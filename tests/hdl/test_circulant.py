@@ -23,10 +23,10 @@ from model.ir.linear import LinearSpec
 from model.ir.network import Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, Format, UniformFormat
 from model.ir.requantize import RequantizeSpec
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of, scale_of
+from tests.hdl.benches import check_all
 from tests.strategies import requantize_tensors
-from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
 
@@ -147,15 +147,8 @@ def bench():
     return blocks, expected, run_blocks(list(blocks.values()))
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for name, block in blocks.items():
-        check_values(traces, block, expected[name])
+    check_all(*bench())
 
 
 def test_takes_the_cycles_of_its_formula_and_no_bubble() -> None:

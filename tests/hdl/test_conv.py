@@ -6,9 +6,9 @@ import pytest
 
 from hdl.stage import make_stage, stage_files
 from model.ir.beats import Beats
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
+from tests.hdl.benches import check_all
 from tests.hdl.conv_cases import ConvCase, evaluated
-from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
 
@@ -26,6 +26,10 @@ STAGES = [
     (4, ConvCase((5, 6, 4), 6, STRIDED, (3, 6, 2, 3))),
     (2, ConvCase((6, 6, 4), 6, (1, 1, 2, 0), (2, 2, 1, 2))),  # no line buffer
     (3, ConvCase((4, 4, 4), 6, (1, 1, 1, 0), (2, 4, 3, 2))),
+    (1, ConvCase((6, 6, 3), 2, (3, 3, 1, 0), (1, 9, 1, 1))),  # a narrow source made to wait
+    (1, ConvCase((5, 6, 4), 2, KERNEL, (1, 12, 4, 1))),
+    (1, ConvCase((6, 6, 4), 4, (1, 1, 2, 0), (1, 2, 1, 1))),
+    (2, ConvCase((6, 5, 3), 2, (5, 5, 1, 1), (1, 1, 3, 1), (1, 1, 0.5), tiled=True)),
     (4, ConvCase(DEEP, 6, KERNEL, (1, 4, 4, 2), BLOCKS, tiled=True)),
     (4, ConvCase(DEEP, 6, KERNEL, (1, 2, 7, 1), BLOCKS, tiled=True)),
     (4, ConvCase((4, 4, 4), 6, (3, 3, 1, 0), (2, 4, 1, 2), (2, 8, 0.4), tiled=True)),
@@ -57,15 +61,8 @@ def bench():
     return blocks, expected, run_blocks(list(blocks.values()))
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for name, block in blocks.items():
-        check_values(traces, block, expected[name])
+    check_all(*bench())
 
 
 @pytest.mark.parametrize("n", range(len(STAGES)))

@@ -14,10 +14,10 @@ from model.ir.lane_array import LaneArraySpec
 from model.ir.network import Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, FixedPointFormat, UniformFormat
 from model.ir.requantize import RequantizeSpec
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of
+from tests.hdl.benches import check_all
 from tests.strategies import requantize_tensors
-from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
 
@@ -82,15 +82,8 @@ def bench():
     return blocks, expected, run_blocks(blocks)
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for block, codes in zip(blocks, expected, strict=True):
-        check_values(traces, block, codes)
+    check_all(*bench())
 
 
 def test_a_stage_takes_the_cycles_and_the_latency_of_its_formula() -> None:

@@ -19,9 +19,9 @@ from model.golden.real_fft import transform
 from model.ir.fft_unit import FFTUnitSpec
 from model.ir.numerics import IntRange
 from model.ir.real_fft import SIZES, RealFFTSpec
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of
-from tests.tools import require_tools
+from tests.hdl.benches import check_all
 
 pytestmark = pytest.mark.rtl
 
@@ -113,15 +113,8 @@ def bench():
     return blocks, expected, run_blocks(blocks)
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for block, codes in zip(blocks, expected, strict=True):
-        check_values(traces, block, codes)
+    check_all(*bench())
 
 
 def test_the_words_drive_what_leaves_to_the_ends_of_its_range() -> None:

@@ -16,7 +16,6 @@ from model.ir.lstm_array import ACTIVATION_LATENCY
 from model.ir.numerics import FixedPointFormat
 from model.ir.piecewise import PiecewiseSpec, piecewise
 from sim.block import FULL_SPEED, Block, Pattern, check_values, run_blocks
-from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
 
@@ -85,11 +84,6 @@ def bench():
         lanes = min(LANES, codes.shape[1])
         blocks[name] = Block(name, Many(spec, name, lanes), codes, codes.shape[1])
     return blocks, run_blocks(list(blocks.values()), PATTERNS)
-
-
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
 
 
 def test_equals_the_table_for_every_input_code() -> None:

@@ -29,7 +29,6 @@ from tests.examples import codes_of, scale_of, vector
 from tests.hdl import conv_cases
 from tests.hdl.conv_cases import ConvCase, engine_input
 from tests.strategies import requantize_tensors
-from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
 
@@ -177,11 +176,6 @@ def vectors_bench():
         )
         expected[name] = conv_cases.evaluated(node, frames)[0]
     return blocks, expected, run_blocks(list(blocks.values()))
-
-
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
 
 
 @pytest.mark.parametrize("made", [bench, vectors_bench])

@@ -15,9 +15,9 @@ from model.ir.network import Node
 from model.ir.numerics import IntRange, UniformFormat
 from model.ir.repack import repack_cost, repacks
 from model.ir.select import SelectSpec
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of, vector
-from tests.tools import require_tools
+from tests.hdl.benches import check_all
 
 pytestmark = pytest.mark.rtl
 
@@ -107,15 +107,9 @@ def bench():
     return blocks, expected, costs, run_blocks(list(blocks.values()))
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_keeps_the_codes_and_their_order_under_every_stall_pattern() -> None:
     blocks, expected, _, traces = bench()
-    for name, block in blocks.items():
-        check_values(traces, block, expected[name])
+    check_all(blocks, expected, traces)
 
 
 def test_runs_at_the_rate_of_the_busier_side() -> None:

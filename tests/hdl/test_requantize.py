@@ -13,10 +13,10 @@ from model.ir.network import Node
 from model.ir.numerics import FixedPointFormat, IntRange, UniformFormat
 from model.ir.pe_array import requantize_latency
 from model.ir.requantize import RequantizeSpec
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of, scale_of
+from tests.hdl.benches import check_all
 from tests.strategies import requantize_tensors
-from tests.tools import require_tools
 
 pytestmark = pytest.mark.rtl
 
@@ -84,15 +84,8 @@ def bench():
     return blocks, expected, run_blocks(blocks)
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_equals_golden_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for block, codes in zip(blocks, expected, strict=True):
-        check_values(traces, block, codes)
+    check_all(*bench())
 
 
 def test_the_cases_reach_every_end_of_a_clamp_that_their_formats_can() -> None:

@@ -17,9 +17,9 @@ from model.ir.circulant_array import MAC_LATENCY
 from model.ir.complex_product import complex_product
 from model.ir.numerics import IntRange
 from model.ir.real_fft import SIZES
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of
-from tests.tools import require_tools
+from tests.hdl.benches import check_all
 
 pytestmark = pytest.mark.rtl
 
@@ -117,15 +117,8 @@ def bench():
     return blocks, expected, run_blocks(blocks)
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_sums_are_exact_under_every_stall_pattern() -> None:
-    blocks, expected, traces = bench()
-    for block, codes in zip(blocks, expected, strict=True):
-        check_values(traces, block, codes)
+    check_all(*bench())
 
 
 def test_the_first_sums_are_within_a_part_in_a_thousand_of_the_end() -> None:

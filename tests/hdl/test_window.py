@@ -15,9 +15,9 @@ from hdl.conv.window import Window
 from model.ir.numerics import IntRange
 from model.ir.window import Windowed
 from model.ir.window_buffer import WindowBuffer
-from sim.block import FULL_SPEED, RESETS, STALLS, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, RESETS, STALLS, Block, run_blocks
 from tests.examples import codes_of
-from tests.tools import require_tools
+from tests.hdl.benches import check_all
 
 pytestmark = pytest.mark.rtl
 
@@ -167,15 +167,8 @@ def bench():
     return blocks, expected, run_blocks(blocks, patterns)
 
 
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tools("g++")
-
-
 def test_gives_every_patch_in_order_under_every_stall_pattern_and_after_a_reset() -> None:
-    blocks, expected, traces = bench()
-    for block, codes in zip(blocks, expected, strict=True):
-        check_values(traces, block, codes)
+    check_all(*bench())
 
 
 def test_every_beat_moves_in_the_cycle_of_the_schedule() -> None:

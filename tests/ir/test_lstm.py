@@ -13,6 +13,7 @@ from model.ir.errors import BadInput
 from model.ir.lstm import LSTMSpec
 from model.ir.network import Network, Node
 from model.ir.numerics import FixedPointFormat
+from model.ir.piecewise import piecewise
 from tests.lstms import fixed, lstm_network, lstm_networks, lstm_spec
 
 
@@ -124,7 +125,17 @@ def test_states_how_long_the_state_cannot_saturate() -> None:
     )
 
 
-def wide_tanh():
-    from model.ir.piecewise import piecewise
+def test_refuses_a_format_whose_state_could_reach_its_end_in_so_many_steps() -> None:
+    spec = lstm_spec(2, 3)
+    spec.check_steps(3, "lstm")
+    with pytest.raises(BadInput, match=r"lstm: state: found .* in 4 steps; .* at most 12 fract"):
+        spec.check_steps(7, "lstm")
+    dataclasses.replace(
+        spec, state_format=fixed(16, 12), tanh=piecewise("tanh", fixed(16, 12), fixed(16, 14))
+    ).check_steps(7, "lstm")
+    wide = dataclasses.replace(spec, state_format=fixed(16, 4), tanh=wide_tanh())
+    wide.check_steps(wide.steps_without_saturation(), "lstm")
 
+
+def wide_tanh():
     return piecewise("tanh", fixed(16, 4), fixed(16, 14))

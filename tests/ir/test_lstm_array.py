@@ -1,5 +1,7 @@
 """The LSTM engine: which mappings it takes, what they cost, and the matrices it computes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,34 @@ def test_more_sequences_give_the_rate_of_the_slowest_part() -> None:
     assert cycles[0] == one.loop(layer, 2)
     assert cycles[1] == max(-(-one.loop(layer, 2) // 2), one.pace(layer, ins, 2))
     assert cycles[2] == one.pace(layer, ins, 2)
+
+
+def test_beats_of_y_that_are_wider_than_a_word_hold_each_other_up() -> None:
+    """As measured on the Google layer: beats of 64 codes, words of 8, 49 cycles more."""
+    node = node_of(8, True, features=153, cells=1024, projection=512, weight_bits=16)
+    gates, project = CirculantArraySpec(8, 128), CirculantArraySpec(8, 64)
+    engine = LSTMArraySpec(gates, 32, 8, project)
+    assert not engine.exact(node.spec, (Beats((153,), 1),), 64)
+    assert engine.loop(node.spec, 64) == 683
+
+
+def test_a_narrow_input_is_a_part_that_can_be_the_slowest() -> None:
+    node = node_of(8, True, cells=16, features=64, projection=16)
+    folded = CirculantArraySpec(8, 2, "folded")
+    engine = LSTMArraySpec(folded, 8, 2, CirculantArraySpec(8, 1), 9)
+    interval = folded.forward_unit(engine.gates_layer(node.spec)).interval
+    assert interval == 4  # groups of the gates
+    wide, narrow = (Beats((64,), 8),), (Beats((64,), 1),)
+    assert engine.words_cycles(node.spec, wide) == (8 + 2) * interval
+    assert engine.words_cycles(node.spec, narrow) == 64 + 2 * interval
+    assert engine.pace(node.spec, wide, 8) == 40
+    assert engine.pace(node.spec, narrow, 8) == 72
+    assert not engine.exact(node.spec, wide, 8)
+    assert engine.waits(node.spec, 8) >= interval - 1
+    plain = replace(engine, gates=replace(folded, body="pipelined"))
+    assert plain.exact(node.spec, wide, 8)
+    assert plain.waits(node.spec, 8) == 0
+    assert not plain.exact(node.spec, (Beats((640,), 1),), 8)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from model.ir.numerics import UniformFormat
 from model.ir.pacing import paced_depths, with_paced_fifos
 from model.ir.pe_array import PeArraySpec
 from model.ir.requantize import RequantizeSpec
-from model.ir.window_buffer import WindowBuffer
+from model.ir.window_buffer import Paced, WindowBuffer, Words, sliding
 
 U4, S4 = UniformFormat(4, False), UniformFormat(4, True)
 RULE = RequantizeSpec(U4, 4, "one", 0, 12)
@@ -65,7 +65,8 @@ def test_a_window_whose_beats_are_always_there_is_fed_as_fast_as_it_can(
     layer = ConvSpec(6, 7, 3, 2, 3, 2, 2, 1, 1, U4, S4, RULE)
     window = WindowBuffer(layer, 2, banks)
     always = np.zeros(window.input_beats, np.int64)
-    free, fed = window.schedule(pace), window.fed(always, 0, pace)
+    free = window.schedule(pace)
+    fed = sliding(window, Words(always, 0), Paced(window, pace))
     for _ in range(4):
         for one, other in zip(next(free), next(fed), strict=True):
             assert np.array_equal(one, other)
@@ -77,7 +78,7 @@ def test_a_window_takes_no_beat_before_it_comes() -> None:
     period = 3 * window.cycles()
     come = np.arange(window.input_beats) * period // window.input_beats
     last: tuple[np.ndarray, ...] = ()
-    for frame, (entered, left) in enumerate(window.fed(come, period)):
+    for frame, (entered, left) in enumerate(sliding(window, Words(come, period), Paced(window))):
         assert (entered >= come + frame * period).all()
         assert (np.diff(entered) > 0).all()
         if frame:

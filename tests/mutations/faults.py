@@ -268,8 +268,8 @@ RTL = [
     Mutation(
         "RTL: weights lose their sign",
         _PE,
-        "w = decode(self.weight, self.w[col])",
-        "w = decode(self.weight, self.w[col].as_unsigned())",
+        "total = total - part if weight.signed and bit == weight.bits - 1 else total + part",
+        "total = total + part",
         "probe_rtl",
     ),
     Mutation(
@@ -338,8 +338,8 @@ RTL = [
     Mutation(
         "RTL: sums are taken a cycle early",
         _ARRAY,
-        '4 + spec.tree_stages(), "done"',
-        '3 + spec.tree_stages(), "done"',
+        'pipeline, "done"',
+        'pipeline - 1, "done"',
         "probe_rtl",
     ),
     Mutation(
@@ -372,9 +372,9 @@ RTL = [
     ),
     Mutation(
         "RTL: the repacker is short of a beat",
-        _REPACK,
-        "capacity = lanes - unit + 2 * most",
-        "capacity = lanes - unit + most",
+        "model/ir/repack.py",
+        "capacity = o.lanes - unit + 2 * most",
+        "capacity = o.lanes - unit + most",
         "probe_rtl",
     ),
     Mutation(
@@ -428,4 +428,96 @@ CIRCULANT = [
     ),
 ]
 
-FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT]
+_WINDOW = "hdl/conv/window.py"
+_ADD = "hdl/conv/add.py"
+_POOL = "hdl/conv/pool.py"
+_DEPTHWISE = "hdl/conv/depthwise.py"
+
+CONV = [
+    Mutation(
+        "RTL: a window shows the row above its frame",
+        _WINDOW,
+        "show = show & (top >= -n)",
+        "show = show & (top >= -n - 1)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: a word of a window is replaced a read too early",
+        _WINDOW,
+        "(head < freed)",
+        "(head <= freed)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: a window reads a word before it is written",
+        _WINDOW,
+        "(head > address)",
+        "(head >= address)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: the stride goes on from row to row",
+        _WINDOW,
+        "Mux(end | (phase == layer.stride - 1), 0, phase + 1)",
+        "Mux(phase == layer.stride - 1, 0, phase + 1)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: the sums of a window begin with its second column",
+        "hdl/conv/reduce.py",
+        "begin.eq(index == 0)",
+        "begin.eq(index == 1)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: a global pool forgets its second group of channels",
+        _POOL,
+        "write.addr.eq(where)",
+        "write.addr.eq(0)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: an addition takes a beat without its partner",
+        _ADD,
+        "y.o.ready.eq(en & x.o.valid)",
+        "y.o.ready.eq(en)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: the factors of an addition change places",
+        _ADD,
+        "unit.mx.eq(factors.data[: spec.m_bits].as_signed())",
+        "unit.mx.eq(factors.data[spec.m_bits :].as_signed())",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: a depthwise array reads the weights of the column before",
+        _DEPTHWISE,
+        "weights.addr.eq(word)",
+        "weights.addr.eq(Mux(word == 0, depth - 1, word - 1))",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: a fork gives a beat twice",
+        "hdl/lib/fork.py",
+        "side.valid.eq(self.i.valid & ~taken[n])",
+        "side.valid.eq(self.i.valid)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: the FIFO of a short cut holds three beats",
+        "hdl/accelerator.py",
+        "Fifo(*self._beat(edge), spec.depth)",
+        "Fifo(*self._beat(edge), 3)",
+        "probe_conv",
+    ),
+    Mutation(
+        "RTL: the last vectors of a frame wait for a whole group",
+        _PE_BUFFER,
+        "(pixel == pixels - 1) | self.i.p.last",
+        "pixel == pixels - 1",
+        "probe_conv",
+    ),
+]
+
+FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT, *CONV]

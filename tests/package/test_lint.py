@@ -12,7 +12,7 @@ from gyre.recipe import Recipe, load
 from hdl.accelerator import Accelerator
 from hdl.package import make_package
 from hdl.verilog import generate_accelerator
-from model.ir.planner import Budget, plan
+from model.ir.planner import plan
 from sim.build import WAIVERS
 from sim.toolchain import toolchain
 
@@ -51,11 +51,11 @@ def messages(accelerator: Accelerator, folder: Path, waived: bool = True) -> str
 def check(name: str, folder: Path) -> None:
     """Lint what a kept network gives on the budget of its recipe."""
     network, origin = zoo.read_entry(ZOO / name)
-    mapping = zoo.recipe_of(origin).mapping
-    if mapping.engine == "none":
+    recipe = zoo.recipe_of(origin)
+    if recipe.mapping.engine == "none":
         pytest.skip("a recipe without hardware")
-    budget = Budget(mapping.multipliers, mapping.memory_bits)
-    messages(Accelerator(network, plan(network, budget)), folder)
+    budget = recipe.mapping.budget(recipe.format.pim)
+    messages(Accelerator(network, plan(network, budget, recipe.mapping.sequences)), folder)
 
 
 @pytest.mark.rtl

@@ -110,7 +110,7 @@ def test_passes_in_verilator_and_fails_there_for_a_flipped_bit(tmp_path: Path) -
 
     done = simulate()
     assert done.returncode == 0
-    assert "PASS: 3 frames, 2 memories" in done.stdout
+    assert "PASS: 3 frames, 3 memories" in done.stdout
     path = copy / "fc_weight.hex"
     data = bytearray(path.read_bytes())
     data[0] ^= 1

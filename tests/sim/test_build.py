@@ -29,7 +29,7 @@ from tests.tools import require_tools
 NETWORK = wide_network()
 MAPPING = Mapping(4, (Engine("pe", PeArraySpec(2, 4)),), (StageMapping("fc", "pe", 1),))
 CAPACITY = Capacity(source=256, sink=256)
-DESIGN = "module gyre_key (input wire a, output wire b); assign b = ~a; endmodule\n"
+DESIGN = "module gyre_key (input wire clk, input wire a, output wire b); assign b = ~a; endmodule\n"
 
 
 def simulator(network: Network = NETWORK) -> Simulator:
@@ -125,7 +125,7 @@ def keys(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """A function that gives the key of a build, without building."""
     monkeypatch.setenv("GYRE_BUILD", str(tmp_path))
 
-    def pretend(tools, folder, verilog, control, flags, top, trace, bare, level):
+    def pretend(tools, folder, verilog, control, flags, top, *options):
         (folder / top).write_text("built")
 
     monkeypatch.setattr(build_module, "_build", pretend)

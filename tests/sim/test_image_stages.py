@@ -73,3 +73,5 @@ def test_every_layer_equals_golden_also_with_stalls_and_after_a_reset() -> None:
             assert first_difference(name, edges[name][: len(found)], found) is None
         if stall == Stall():
             assert result.cycles_per_frame == cycles
+            busy = result.counters["steps_depth"] / result.counters["span_depth"]
+            assert busy >= 0.95  # it sets the pace

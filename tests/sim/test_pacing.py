@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model.ir.add import AddSpec
 from model.ir.conv import ConvSpec
 from model.ir.mapping import Engine, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
@@ -40,6 +41,62 @@ def two_convolutions(name: str) -> tuple[Network, Mapping]:
     engines = Engine("a", PeArraySpec(1, 3)), Engine("b", PeArraySpec(1, 15))
     stages = StageMapping(f"{name}0", "a", 1), StageMapping(f"{name}1", "b", 1)
     return network, Mapping(1, engines, stages).check(network)
+
+
+def residual(name: str, rng: np.random.Generator) -> tuple[Network, Mapping]:
+    """Two residual blocks, the second with a short cut that subsamples, on narrow streams."""
+    nodes: list[Node] = []
+
+    def conv(
+        edge: str, size: int, channels: int, out: int, kernel: int = 3, stride: int = 1
+    ) -> str:
+        sizes = size, size, channels, out, kernel, kernel, stride, kernel // 2, 1
+        spec = ConvSpec(*sizes, U4, S4, RULE)
+        tensors = {"weight": codes_of(S4.codes, rng, *spec.tensor_shapes()["weight"])}
+        tensors |= requantize_tensors(RULE, out, rng)
+        nodes.append(Node(f"{name}{len(nodes)}", spec, (edge,), 1.0, tensors))
+        return nodes[-1].name
+
+    def add(edges: tuple[str, str], *shape: int) -> str:
+        factors = {"mx": np.array([5]), "my": np.array([-3])}
+        spec = AddSpec(shape, U4, U4, U4, 3, 4)
+        nodes.append(Node(f"{name}{len(nodes)}", spec, edges, 1.0, factors))
+        return nodes[-1].name
+
+    first = conv("x", 12, 2, 4)
+    first = add((conv(conv(first, 12, 4, 4), 12, 4, 4), first), 12, 12, 4)
+    long = conv(conv(first, 12, 4, 12, stride=2), 6, 12, 12)
+    short = conv(first, 12, 4, 12, kernel=1, stride=2)
+    conv(add((long, short), 6, 6, 12), 6, 12, 4)
+    arrays = [(1, 6), (1, 6, 2), (1, 6, 2), (1, 12), (2, 18), (1, 1), (1, 9)]
+    network = Network(name, InputSpec("x", (12, 12, 2), U4, 1.0), tuple(nodes))
+    engines, stages = [], []
+    for node in nodes:
+        engine = None
+        if isinstance(node.spec, ConvSpec):
+            engine = f"e_{node.name}"
+            engines.append(Engine(engine, PeArraySpec(*arrays[len(engines)])))
+        stages.append(StageMapping(node.name, engine, 1))
+    return network, with_paced_fifos(Mapping(1, tuple(engines), tuple(stages)), network)
+
+
+def test_a_branching_network_keeps_the_pace_of_its_slowest_stage() -> None:
+    """As ResNet-18 does. The short cut takes its input in bursts, behind a FIFO of its own."""
+    require_tools("g++")
+    paced, plain = (residual(name, np.random.default_rng(4)) for name in ("paced", "plain"))
+    (short,) = (node.name for node in plain[0].nodes if getattr(node.spec, "area", 9) == 1)
+    fifos = tuple(fifo for fifo in plain[1].fifos if fifo.node != short)
+    assert len(fifos) == len(plain[1].fifos) - 1
+    pairs = [paced, (plain[0], replace(plain[1], fifos=fifos).check(plain[0]))]
+    blocks = [block_of(network, mapping, FRAMES, 1) for network, mapping in pairs]
+    traces = run_blocks(blocks, [FULL_SPEED], settle=2000)
+    bound = max(cost.bound_cycles for _, cost in paced[1].costs(paced[0]))
+    for (network, _), block in zip(pairs, blocks, strict=True):
+        shaped = block.codes.reshape(FRAMES, *network.input.shape)
+        expected = expected_of(network, shaped)[network.output.name].reshape(FRAMES, -1)
+        assert np.array_equal(traces[network.name, FULL_SPEED].codes, expected)
+    assert traces["paced", FULL_SPEED].gaps[-1] == bound
+    assert traces["plain", FULL_SPEED].gaps[-1] > bound
 
 
 def test_with_fifos_before_windows_a_network_keeps_the_pace_of_its_slowest_stage() -> None:

@@ -10,8 +10,10 @@ import os
 import numpy as np
 import pytest
 
+from hdl.accelerator import fill_port
 from model.ir.mapping import Mapping
 from model.ir.network import Network
+from model.ir.pacing import with_paced_fifos
 from sim.block import FULL_SPEED, Pattern, run_blocks
 from tests.sim.random_cases import costs_of, expected_of
 from tests.sim.random_graphs import block_of, random_pair
@@ -31,7 +33,11 @@ def _tools() -> None:
 
 
 def check(pairs: list[tuple[Network, Mapping]], seed: int) -> None:
-    """Every layer of every frame of some accelerators, and the steps of their engines."""
+    """Every layer of every frame, the steps of the engines, the fill of the FIFOs and the pace.
+
+    The fill never passes the depth, under any stalls; and with all the FIFOs that are computed a
+    network at full speed keeps the pace of its slowest stage.
+    """
     patterns = [
         FULL_SPEED,
         Pattern(True, False, seed + 1),
@@ -57,9 +63,15 @@ def check(pairs: list[tuple[Network, Mapping]], seed: int) -> None:
             for name, codes in found.items():
                 assert np.array_equal(codes, expected[name]), f"{name} under {pattern}: {mapping}"
             assert trace.steps == steps, f"{network.name}: {mapping}"
+            depths = {fill_port(fifo): fifo.depth for fifo in mapping.fifos}
+            assert trace.fills.keys() == depths.keys()
+            for name, fill in trace.fills.items():
+                assert 0 < fill <= depths[name], f"{name} of {network.name} under {pattern}"
         trace = traces[network.name, FULL_SPEED]
         own = max(cost.cycles for cost in costs_of(network, mapping))
         assert trace.gaps[-1] >= 0.9 * own, f"{network.name}: {mapping}"
+        if with_paced_fifos(mapping, network) == mapping:  # FIFOs that are full cost no cycle
+            assert trace.gaps[-1] <= 1.05 * own, f"{network.name}: {mapping}"
 
 
 def random_pairs(seed: int, count: int = BENCH) -> list[tuple[Network, Mapping]]:

@@ -1,0 +1,1 @@
+"""Processing in memory: the SOT-MRAM macro and how it is programmed."""
