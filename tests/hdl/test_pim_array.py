@@ -35,7 +35,7 @@ from tests.pims import LEVELS, STATES
 from tests.strategies import requantize_tensors
 from tests.tools import require_tools
 
-pytestmark = pytest.mark.rtl
+pytestmark = [pytest.mark.rtl, pytest.mark.timeout(900)]  # one build of all arrays
 
 FRAMES = 6
 S8, S4, U4, U8 = (UniformFormat(*of) for of in ((8, True), (4, True), (4, False), (8, False)))
