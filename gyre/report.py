@@ -120,6 +120,7 @@ def make_report(
             else None,
             "recurrent": _recurrent(accelerator, result),
             "sim_seconds": result.seconds,
+            "cpu_seconds": result.cpu_seconds,
             "cycles_per_second": result.cycles_per_second,
         },
         "layers": layers,
@@ -132,7 +133,6 @@ def make_report(
             }
             for fifo in mapping.fifos
         ],
-        "programming": {port: result.counters[port] for port, _, _ in count_ports(mapping)},
         "resources": {
             "multipliers": multipliers,
             "multiplier_bits": sum(cost.multiplier_bits for cost in costs.values()),
@@ -144,6 +144,8 @@ def make_report(
         },
         "seconds": seconds,
     }
+    if counts := {port: result.counters[port] for port, _, _ in count_ports(mapping)}:
+        report["programming"] = counts
     if energy is not None:
         report["energy"] = energy
     if area is not None:

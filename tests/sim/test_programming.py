@@ -29,7 +29,7 @@ OPTIONS = PIMOptions(rows=8, columns=16, stuck_low=0.02, stuck_high=0.02, seed=3
 ATTEMPTS = 3
 
 
-def network() -> Network:
+def network(options: PIMOptions = OPTIONS) -> Network:
     """Two layers of 12 and 5 inputs, some of whose cells are stuck."""
     rng, nodes, edge = np.random.default_rng(1), [], "x"
     for name, inputs, outputs in (("a", 12, 5), ("b", 5, 6)):
@@ -38,7 +38,7 @@ def network() -> Network:
         nodes.append(Node(name, spec, (edge,), 1.0, tensors))
         edge = name
     plain = Network("two", InputSpec("x", (12,), U4, 1.0), tuple(nodes))
-    return to_pim(plain, OPTIONS).network
+    return to_pim(plain, options).network
 
 
 def test_pulses_and_failed_rows_are_counted_and_priced() -> None:
