@@ -18,6 +18,7 @@ from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 from model.ir.planner import Budget, plan
 from model.ir.requantize import RequantizeSpec
+from sim.build import BuildError
 from sim.gates.liberty import read_liberty
 from sim.gates.synthesis import synthesize
 from sim.technology import load_memory
@@ -158,6 +159,41 @@ def test_a_clock_is_kept_or_missed_with_its_critical_path(report) -> None:
     assert "0.3 ns" in why
     assert "Startpoint" in why
     assert missed.ends[0]
+
+
+def test_opensta_gives_the_same_energy_of_nets_and_the_same_leakage(report) -> None:
+    optional_tools("yosys", "sta")
+    theirs, ours = report["opensta"]["opensta"], report["opensta"]["own"]
+    assert theirs["nets"] == pytest.approx(ours["nets"], rel=2e-3)
+    assert theirs["leakage"] == pytest.approx(ours["leakage"], rel=1e-5)
+    assert theirs["clock"] == pytest.approx(ours["clock"], rel=0.15)
+    assert 1.5 < theirs["inside"] / ours["inside"] < 3  # both edges' energies for every edge
+    assert report["opensta"]["nets_with_wires"] > 1.05 * theirs["nets"]
+    energy = report["energy"]
+    assert ours["nets"] + ours["inside"] == pytest.approx(energy["switching"], rel=0.05)
+    assert ours["clock"] < energy["clock"]  # without the clock's nets
+
+
+def test_an_opensta_without_the_commands_leaves_the_rest_standing(monkeypatch) -> None:
+    optional_tools("yosys", "sta")
+
+    def other(*_, **__):
+        raise BuildError("sta failed with status 1:\ninvalid command name")
+
+    monkeypatch.setattr(synth.sta_power, "compare", other)
+    found = synth.of_accelerator(accelerator(), frames(), cells(), load_memory(), period=10.0)
+    assert found["missing"] == ["energy by OpenSTA: sta failed with status 1:"]
+    assert "opensta" not in found
+    assert found["timing"]["met"]
+    assert found["energy"]["logic"] > 0
+
+
+def test_without_frames_area_and_timing_are_found_and_nothing_is_simulated(report) -> None:
+    optional_tools("yosys")
+    found = synth.of_accelerator(accelerator(), None, cells(), load_memory(), period=10.0)
+    assert found["area"] == report["area"]
+    assert found.get("timing") == report.get("timing")
+    assert not {"simulation", "energy", "opensta"} & set(found)
 
 
 def test_a_missing_tool_is_named_and_the_rest_stands(monkeypatch) -> None:
