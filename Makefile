@@ -19,7 +19,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help setup sim test lint verilog bench results clean
+.PHONY: help setup sim test lint verilog bench results campaign clean
 
 help:
 	@echo "make sim [RECIPE=recipes/x.toml]   a recipe, from the float network to the verdict of the RTL"
@@ -27,6 +27,7 @@ help:
 	@echo "make verilog RECIPE=recipes/x.toml Verilog, memories and a manifest for an FPGA flow"
 	@echo "make bench                         the timings of the README"
 	@echo "make results                       every other figure of the README and the docs"
+	@echo "make campaign                      the CIFAR-10 networks at full width; needs an accelerator"
 	@echo "make lint                          ruff alone"
 	@echo "make clean                         remove build/ (the virtual environment stays)"
 
@@ -58,6 +59,9 @@ bench: $(READY)
 
 results: $(READY)
 	@$(RUN) -m gyre.results $(ARGS)
+
+campaign: $(READY)
+	@$(RUN) -m gyre.campaign $(ARGS)
 
 clean:
 	@rm -rf build

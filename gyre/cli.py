@@ -8,7 +8,7 @@ import enum
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +41,14 @@ RetrainOption = Annotated[
 ProcessesOption = Annotated[
     int | None,
     typer.Option("--processes", help="most simulators that run at once [one per core]", min=1),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="where to train: auto, cpu or an accelerator, cuda say [auto]"),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option("--precision", help="of products: auto, float32, bfloat16 or float16 [auto]"),
 ]
 
 
@@ -98,12 +106,17 @@ def _flow(
     keep: bool = False,
     variant: str | None = None,
     processes: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
 ) -> Iterator:
     from gyre.flow import Flow, ZooFlow  # torch takes seconds to import: not for --help
     from gyre.recipe import load
+    from model.compress import execution
 
-    steps = _Steps()
+    steps, stack = _Steps(), ExitStack()
     try:
+        stack.enter_context(execution.chosen(device, precision))
+        execution.precision(execution.device())  # refused before anything is made
         if recipe.is_dir():
             if retrain or keep or variant:
                 raise BadInput(
@@ -128,6 +141,7 @@ def _flow(
         raise typer.Exit(130) from None
     finally:
         steps.stop()
+        stack.close()
 
 
 def _verdict(flow) -> None:
@@ -147,9 +161,20 @@ def run(
     retrain: RetrainOption = False,
     variant: VariantOption = None,
     processes: ProcessesOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """All steps: network, Verilog, simulation, verdict."""
-    with _flow(recipe, sets, out, retrain, variant=variant, processes=processes) as flow:
+    with _flow(
+        recipe,
+        sets,
+        out,
+        retrain,
+        variant=variant,
+        processes=processes,
+        device=device,
+        precision=precision,
+    ) as flow:
         _verdict(flow)
 
 
@@ -167,9 +192,13 @@ def compress(
         Split, typer.Option("--on", help="what is measured; choose on validation")
     ] = Split.TEST,
     variant: VariantOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Train the float network, compress it, and measure accuracy and compression."""
-    with _flow(recipe, sets, out, retrain, keep, variant) as flow:
+    with _flow(
+        recipe, sets, out, retrain, keep, variant, device=device, precision=precision
+    ) as flow:
         from gyre.compression import show
 
         if on is Split.VALIDATION and (keep or record):
@@ -191,9 +220,13 @@ def export(
     out: OutOption = None,
     retrain: RetrainOption = False,
     variant: VariantOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Write the integer network."""
-    with _flow(recipe, sets, out, retrain, variant=variant) as flow:
+    with _flow(
+        recipe, sets, out, retrain, variant=variant, device=device, precision=precision
+    ) as flow:
         flow.export()
 
 
@@ -204,10 +237,17 @@ def verilog(
     out: OutOption = None,
     retrain: RetrainOption = False,
     variant: VariantOption = None,
+    top: Annotated[
+        str, typer.Option("--top", help="name of the top module, and before all others")
+    ] = "accelerator",
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
-    """Write Verilog, .hex files and a manifest."""
-    with _flow(recipe, sets, out, retrain, variant=variant) as flow:
-        flow.verilog()
+    """Write the package: Verilog, .hex files, AXI shell, manifest, test bench, FuseSoC core."""
+    with _flow(
+        recipe, sets, out, retrain, variant=variant, device=device, precision=precision
+    ) as flow:
+        flow.verilog(top)
 
 
 @app.command()
@@ -219,10 +259,27 @@ def simulate(
     out: OutOption = None,
     variant: VariantOption = None,
     processes: ProcessesOption = None,
+    wave: Annotated[
+        str | None,
+        typer.Option("--wave", help="write a VCD of these stages alone: names with commas, or all"),
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option("--frames", help="frames of the VCD: FIRST:END [0:1]")
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Simulate the test set in RTL and compare it with golden, exactly."""
-    with _flow(recipe, sets, out, variant=variant, processes=processes) as flow:
-        _verdict(flow)
+    with _flow(
+        recipe, sets, out, variant=variant, processes=processes, device=device, precision=precision
+    ) as flow:
+        if wave is None and frames is not None:
+            raise BadInput("--frames", "no --wave", "a VCD to take them", "give --wave too")
+        if wave is None:
+            _verdict(flow)
+        elif (difference := flow.wave(wave, frames or "0:1")) is not None:
+            _fail(f"RTL differs from golden: {difference}")
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -258,14 +315,35 @@ def report(
     out: OutOption = None,
     variant: VariantOption = None,
 ) -> None:
-    """Show the report of the last run."""
+    """Show the report of the last run, and write it as one HTML page."""
     from gyre.report import read_report, show
 
     with _flow(recipe, sets, out, variant=variant) as flow:
         found = read_report(flow.out)
         show(found, _console())
+        flow.page(found)
     if not found["rtl"]["equal"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def fpga(
+    recipe: Annotated[
+        Path, typer.Argument(help="a recipe, or a folder of the zoo", metavar="RECIPE")
+    ],
+    device: Annotated[str, typer.Option("--device", help="an FPGA")] = "ecp5-85k",
+    sets: SetOption = None,
+    out: OutOption = None,
+    variant: VariantOption = None,
+) -> None:
+    """Place and route with Yosys and nextpnr: what an FPGA really needs, and how fast it is."""
+    with _flow(recipe, sets, out, variant=variant) as flow:
+        found = flow.fpga(device)
+        used, most, guess = found["used"], found["available"], found["estimate"]
+        for name, available in most.items():
+            stated = f", estimated {guess[name]:,}" if name in guess else ""
+            flow.say(f"{name:<10} {used[name]:,} of {available:,}{stated}")
+        flow.say(f"fmax       {used['fmax_mhz']} MHz")
 
 
 def main() -> None:

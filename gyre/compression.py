@@ -9,6 +9,7 @@
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gyre.recipe import Recipe
+from model.compress import execution
 from model.data import Dataset
 from model.ir.errors import BadInput
 from model.ir.network import Network
@@ -52,7 +54,8 @@ class Result:
     seconds : dict
         Wall time of the trainings: ``float`` and ``compress``.
     machine : dict
-        ``device``, ``threads``, ``torch``.
+        Where it was trained: ``device`` (of a training that went on elsewhere, all of them),
+        ``threads``, ``torch``, and ``precision`` where that is not float32.
     goal : dict
         The recipe's section, if it has one.
     command : str
@@ -107,6 +110,19 @@ class Result:
                 lines.append(f"{key}: {found:.4f}, wanted {wanted}")
         return lines
 
+    def more(self, others: Sequence["Result"]) -> list[str]:
+        """What it loses beyond the limit against the one of ``others`` that its goal names."""
+        name, limit = self.goal.get("more_than"), self.goal.get("more_max")
+        if not name or not limit:
+            return []
+        other = next((r for r in others if r.name == name), None)
+        if other is None:
+            return [f"more_max: no result of {name}"]
+        more = other.accuracy["golden"] - self.accuracy["golden"]
+        if more <= limit + 1e-9:
+            return []
+        return [f"more_max: {more:.4f} more than {name}, wanted {limit}"]
+
 
 def compression(network: Network, weights: int) -> dict[str, Any]:
     """The section ``compression`` of a result or report.
@@ -136,7 +152,7 @@ def make_result(
     right: dict[str, int],
     samples: int,
     seconds: dict[str, float],
-    device: str,
+    machine: dict[str, Any],
     command: str,
     mismatch: dict[str, float],
 ) -> Result:
@@ -154,15 +170,23 @@ def make_result(
         right=right,
         compression=compression(network, weights),
         seconds=seconds,
-        machine={
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+        machine=machine,
         goal=recipe.goal.plain(),
         command=command,
         mismatch=mismatch,
     )
+
+
+def machine() -> dict[str, Any]:
+    """Where trainings of this process run, as of :class:`Result`."""
+    where = execution.device()
+    form = str(execution.precision(where)).removeprefix("torch.")
+    found: dict[str, Any] = {
+        "device": processor() if where.type == "cpu" else execution.name_of(where),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    return found if form == "float32" else found | {"precision": form}
 
 
 def processor() -> str:

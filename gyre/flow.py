@@ -6,11 +6,15 @@
     <out>/network/       the integer network
     <out>/verilog/       the package: Verilog, .hex files, manifest, checksums
     <out>/report.json    the report of the last run
+    <out>/fpga/<device>/ what the tools of `gyre fpga` leave, and their words
+    <out>/wave.vcd       waveforms, of `gyre simulate --wave`
+    <out>/report.html    the same as a page, of `gyre report`
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,21 +24,28 @@ import torch
 from gyre import compression, training, zoo
 from gyre.pim_energy import sections
 from gyre.recipe import Recipe
-from gyre.report import FILE, make_report, write_report
+from gyre.report import FILE, make_report, read_report, write_report
 from hdl import package
 from hdl.accelerator import Accelerator
+from hdl.axi.shell import MODULE
 from hdl.verilog import generate_accelerator
 from model import data, golden
-from model.compress.training import device, lengths_of
+from model.compress.training import lengths_of
 from model.data import Dataset, Split
 from model.ir import network as networks
 from model.ir.errors import BadInput
 from model.ir.folders import check_folder
 from model.ir.network import Network
+from model.ir.pe_array import PeArraySpec
 from model.ir.planner import plan
+from sim import fpga as ecp5
 from sim.build import build_root
+from sim.compare import Difference
+from sim.golden_frames import golden_frames
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
+from sim.wave import FILE as WAVE_FILE
+from sim.wave import check_stages, record_wave
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "zoo"
@@ -49,7 +60,8 @@ class Trained:
 
     ``accuracy`` gives, for a split, the shares that ``float`` and ``compressed`` classify rightly:
     measured now, or, for the test split alone, as recorded when the network of the zoo was trained.
-    ``seconds`` holds the wall times of the trainings, where they are known. ``mismatch`` gives, for
+    ``seconds`` holds the wall times of the trainings, and ``machine`` where they ran, as far as
+    that is known. ``mismatch`` gives, for
     a split, what the recipe asks of devices that differ: nothing for a network of the zoo, which
     has integers alone.
     """
@@ -60,6 +72,7 @@ class Trained:
     source: str
     seconds: dict[str, float]
     mismatch: Callable[[Split], dict[str, float]] = lambda split: {}
+    machine: dict[str, Any] | None = None
 
 
 class Flow:
@@ -131,8 +144,15 @@ class Flow:
         def mismatch(split: Split) -> dict[str, float]:
             return training.under_mismatch(recipe, compressed, split)
 
-        seconds = training.seconds(recipe, dataset, folder)
-        return Trained(network, weights, accuracy, "trained by this recipe", seconds, mismatch)
+        return Trained(
+            network,
+            weights,
+            accuracy,
+            "trained by this recipe",
+            training.seconds(recipe, dataset, folder),
+            mismatch,
+            training.machine(recipe, dataset, folder),
+        )
 
     def compress(self, on: str = "test") -> compression.Result:
         """Accuracy and compression, written to the output folder.
@@ -155,7 +175,7 @@ class Flow:
             right={key: round(share * len(split)) for key, share in shares.items()},
             samples=len(split),
             seconds=trained.seconds,
-            device=compression.processor() if device().type == "cpu" else str(device()),
+            machine=trained.machine or compression.machine(),
             command=self.command,
             mismatch=trained.mismatch(split),
         )
@@ -171,6 +191,11 @@ class Flow:
     def command(self) -> str:
         """What makes the network anew."""
         return f"gyre compress {self.source} --retrain --record"
+
+    @property
+    def again(self) -> str:
+        """What comes to the same verdict anew."""
+        return f"gyre run {self.source}"
 
     def keep(self) -> Path:
         """Put the network, trained or resumed, into the zoo; returns its folder."""
@@ -196,10 +221,11 @@ class Flow:
         self.say(f"export     {folder}")
         return folder
 
-    def _check_out(self) -> None:
+    def _check_out(self, top: str = MODULE) -> None:
         """Raise BadInput if the results cannot go where they shall, before anything is made."""
         check_folder(self.out / "network", "network", networks.belongs)
-        check_folder(self.out / "verilog", "package", package.belongs)
+        folder = self.out / "verilog"
+        check_folder(folder, "package", package.belongs(folder, top))
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -216,14 +242,16 @@ class Flow:
         budget = mapping.budget(self.recipe.format.pim)
         return Accelerator(network, plan(network, budget, mapping.sequences))
 
-    def verilog(self) -> Path:
-        """Write the package and return its folder."""
-        self._check_out()
+    def verilog(self, top: str = MODULE) -> Path:
+        """Write the package under the name ``top`` and return its folder."""
+        package.check_top(top)
+        self._check_out(top)
         accelerator = self.accelerator
         begin = time.perf_counter()
         folder = self.out / "verilog"
         self.begin("generate Verilog")
-        package.write_package(accelerator, generate_accelerator(accelerator), folder)
+        design, frames = generate_accelerator(accelerator), golden_frames(accelerator)
+        package.write_package(accelerator, design, folder, frames, top)
         self.seconds["verilog"] = time.perf_counter() - begin
         self.say(f"verilog    {folder}")
         return folder
@@ -293,6 +321,105 @@ class Flow:
         self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
 
+    def wave(self, stages: str, frames: str) -> Difference | None:
+        """Write a VCD of stages and test frames; returns the first difference from golden.
+
+        ``stages`` are names with commas between them, or ``all``; ``frames`` is ``FIRST:END``, of
+        sequences for a recurrent network.
+        """
+        split, network = self.dataset.test, self.trained.network
+        first, end = _span(frames, len(split))
+        accelerator = self.accelerator
+        names = [node.name for node in network.nodes] if stages == "all" else stages.split(",")
+        check_stages(accelerator, names)
+        codes = golden.quantize(network.input, split.real()[:end])[first:]
+        lengths = lengths_of(split, end)
+        path = self.out / WAVE_FILE
+        self.begin("build a simulator that can write a VCD, and run it")
+        difference = record_wave(
+            accelerator,
+            codes,
+            path,
+            names,
+            verilog=generate_accelerator(accelerator).verilog,
+            lengths=None if lengths is None else lengths[first:],
+        )
+        self.say(f"wave       {path}")
+        return difference
+
+    def fpga(self, name: str, goal_mhz: int = 100) -> dict[str, Any]:
+        """Place and route for a device; returns the figures, which join the last run's report."""
+        chosen = ecp5.device(name)
+        ecp5.check_tools()  # both before the network is trained
+        accelerator, network = self.accelerator, self.trained.network
+        guess = ecp5.estimate([cost for _, cost in accelerator.mapping.costs(network)])
+        if ecp5.excess({"dsp": guess["dsp"]}, chosen):
+            raise ecp5.does_not_fit(name, guess, chosen, self._fitting(chosen), "an estimate of")
+        folder = self.out / "fpga" / name
+        begin = time.perf_counter()
+        self.begin("synthesize with Yosys")
+        cells = ecp5.synthesize(generate_accelerator(accelerator), folder)
+        if ecp5.excess(cells, chosen):
+            raise ecp5.does_not_fit(name, cells, chosen, self._fitting(chosen), "synthesized")
+        self.begin("place and route with nextpnr")
+        found = ecp5.place_and_route(folder, chosen, self.recipe.seed, goal_mhz)
+        multipliers = guess["dsp"]
+        figures = {
+            "device": name,
+            "used": found,
+            "available": chosen.capacity,
+            "estimate": guess,
+            "error": {
+                key: found[key] / guess[key] - 1 if guess[key] else None for key in ("dsp", "bram")
+            },
+            "multipliers_in_dsp": found["dsp"] / multipliers if multipliers else None,
+            "seconds": time.perf_counter() - begin,
+        }
+        path = self.out / FILE
+        if path.exists():
+            report = read_report(self.out)
+            if report["network"] == network.hash():
+                write_report(self.out, report | {"fpga": figures})
+                self.say(f"report     {path}")
+        return figures
+
+    def _fitting(self, chosen: ecp5.Device) -> str:
+        """What to do about a design that is too large: a budget whose multipliers fit."""
+        network, now = self.trained.network, self.recipe.mapping
+        whole, budget = now.budget(self.recipe.format.pim), now.multipliers
+        while budget > 1:
+            budget = min(budget - 1, max(1, budget * 3 // 4))
+            try:
+                mapping = plan(network, replace(whole, multipliers=budget), now.sequences)
+            except BadInput:
+                break
+            costs = [cost for _, cost in mapping.costs(network)]
+            guess = ecp5.estimate(costs)
+            if not ecp5.excess({"dsp": guess["dsp"], "bram": guess["bram"]}, chosen):
+                folds = ", ".join(
+                    f"{stage.node} {spec.rows} × {spec.cols}"
+                    for stage in mapping.stages
+                    if stage.engine is not None
+                    and isinstance(spec := mapping.engine(stage.engine), PeArraySpec)
+                )
+                cycles = max(cost.cycles for cost in costs)
+                return (
+                    f"set mapping.multipliers={budget}, which by the estimate takes "
+                    f"{guess['dsp']} DSP and {cycles:,} cycles a frame"
+                    + (f" (arrays of {folds})" if folds else "")
+                )
+        return "choose a larger device or compress further: no smaller budget fits it"
+
+    def page(self, report: dict[str, Any]) -> Path:
+        """Write a report as an HTML page; needs the network that the run has left."""
+        from gyre.page import make_page, write_page  # matplotlib takes a second to import
+
+        network = Network.load(self.out / "network")
+        page = make_page(report, network, [self.again])
+        path = write_page(self.out, page)
+        self.say(f"page       {path}")
+        return path
+
     def _energy(
         self, codes: torch.Tensor, verdict: Verdict
     ) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
@@ -306,6 +433,17 @@ class Flow:
             if name.startswith("steps_")
         }
         return sections(network, mapping, codes, steps, self.recipe.mapping.technology)
+
+
+def _span(text: str, count: int) -> tuple[int, int]:
+    """First and end of ``FIRST:END`` among so many frames."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    first, end = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not first < end <= count:
+        raise BadInput(
+            "--frames", repr(text), f"FIRST:END with FIRST < END <= {count}", "give such frames"
+        )
+    return first, end
 
 
 def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
@@ -327,6 +465,7 @@ class ZooFlow(Flow):
     ) -> None:
         self.folder = folder
         self.network, self.origin = zoo.read_entry(folder)
+        self.sets = sets
         super().__init__(zoo.recipe_of(self.origin, sets), out, **options)
 
     @cached_property
@@ -347,3 +486,8 @@ class ZooFlow(Flow):
         """The kept network."""
         self.say(f"network    {self.folder}")
         return from_zoo(self.network, self.origin)
+
+    @property
+    def again(self) -> str:
+        """What comes to the same verdict anew."""
+        return " ".join([f"gyre simulate {self.folder}", *(f"--set {text}" for text in self.sets)])

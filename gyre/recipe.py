@@ -126,6 +126,7 @@ class MappingSection(Options):
                 self.columns_per_converter,
                 self.macros,
                 body=self.macro_body,
+                faults=pim.faults() if pim.stuck else None,
             )
             if self.write is not None:
                 macros = replace(

@@ -263,9 +263,9 @@ def show(report: dict[str, Any], console: Console) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", overflow="fold")
     grid.add_column(overflow="fold")
-    for name, text in _facts(report):
+    for name, text in facts(report):
         grid.add_row(Text(name), Text(text))
-    body = Group(Text(_head(report), style=f"bold {style}"), "", grid)
+    body = Group(Text(head(report), style=f"bold {style}"), "", grid)
     console.print(Panel(body, title="VERDICT", border_style=style), soft_wrap=False)
 
 
@@ -339,7 +339,7 @@ def _energy(energy: dict[str, Any]) -> Table:
     return table
 
 
-def _head(report: dict[str, Any]) -> str:
+def head(report: dict[str, Any]) -> str:
     """The verdict in a line."""
     rtl = report["rtl"]
     frames = f"{rtl['frames']:,} test frames of {report['dataset']['name']}"
@@ -353,7 +353,7 @@ def _head(report: dict[str, Any]) -> str:
     return f"NOT EQUAL: {frames} agree, but another check failed"
 
 
-def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What stands below the verdict: a name and a text each."""
     rtl, compression, accuracy = report["rtl"], report["compression"], report["accuracy"]
     for difference in rtl["differences"]:

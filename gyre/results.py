@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from scipy import stats
 
-from gyre import compression
+from gyre import campaign_rows, compression
 from gyre.compression import Result
 from gyre.flow import RESULTS, ROOT, Flow
 from gyre.recipe import Recipe, load, variants
@@ -94,7 +94,7 @@ def rtl_row(report: dict, seconds: float) -> str:
 def compression_row(result: Result, others: list[Result]) -> str:
     """The line of one result; ``others`` are those that its goal may name."""
     figures = result.compression
-    missed = result.missed() + _more(result, others)
+    missed = result.missed() + result.more(others)
     wanted = any(value for key, value in result.goal.items() if key.endswith(("_min", "_max")))
     cells = [
         f"`{result.name}`",
@@ -112,18 +112,6 @@ def compression_row(result: Result, others: list[Result]) -> str:
         "missed: " + "; ".join(missed) if missed else "reached" if wanted else "",
     ]
     return "| " + " | ".join(cells) + " |\n"
-
-
-def _more(result: Result, others: list[Result]) -> list[str]:
-    """What a result loses beyond the limit against the one that its goal names."""
-    name, limit = result.goal.get("more_than"), result.goal.get("more_max")
-    if not name or not limit:
-        return []
-    other = next((r for r in others if r.name == name), None)
-    if other is None:
-        return [f"more_max: no result of {name}"]
-    more = other.accuracy["golden"] - result.accuracy["golden"]
-    return [f"more_max: {more:.4f} more than {name}, wanted {limit}"] if more > limit + 1e-9 else []
 
 
 def pooled_row(name: str, results: list[Result]) -> str:
@@ -239,7 +227,7 @@ def page(results: dict[str, list[Result]], rtl: str, missing: Sequence[str] = ()
         text += POOLED.format(percent=100 * CONFIDENCE)
         for name, rows in pools.items():
             text += pooled_row(name, rows)
-    return text + (RTL + rtl if rtl else "")
+    return text + campaign_rows.section(campaign_rows.read_all()) + (RTL + rtl if rtl else "")
 
 
 def main() -> None:

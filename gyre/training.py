@@ -11,17 +11,20 @@ second run reads it, an interrupted run resumes, and a changed recipe makes a ne
 """
 
 import hashlib
+import json
 import shutil
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 import model
+from gyre import compression
 from gyre.recipe import EXPORT, Recipe
 from model import golden, nets
 from model.compress import checkpoint, fit, solver
@@ -36,6 +39,8 @@ from model.ir.network import Network
 EVALUATION_FRAMES = 1000
 HASH_DIGITS = 16
 SECONDS = "seconds.txt"
+MACHINE = "machine.json"
+THEN = ", then "
 
 
 def float_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
@@ -122,7 +127,7 @@ def keys(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
     texts = {
         "float": recipe.digest("seed", "data", "network", "float"),
         "compress": recipe.training_hash,
-        "export": recipe.hash + _sources("ir", "golden", "export", "compress"),
+        "export": recipe.hash + sources("ir", "golden", "export", "compress"),
     }
     return {step: _key(text, dataset) for step, text in texts.items()}
 
@@ -177,19 +182,43 @@ def seconds(recipe: Recipe, dataset: Dataset, build: Path) -> dict[str, float]:
     return found
 
 
+def machine(recipe: Recipe, dataset: Dataset, build: Path) -> dict[str, Any] | None:
+    """Where the trainings of a recipe have run, as of a result; None if nothing recorded it.
+
+    Of steps that ran in different places the last one counts, and the devices of all are named.
+    """
+    found: dict[str, Any] | None = None
+    for step, key in keys(recipe, dataset).items():
+        path = build / f"{step}-{key}" / MACHINE
+        if path.exists():
+            found = _joined(found, json.loads(path.read_text()))
+    return found
+
+
+def _joined(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
+    """The record of a training that began in one place and ended in another."""
+    if before is None or after["device"] in before["device"].split(THEN):
+        return after if before is None else {**after, "device": before["device"]}
+    return {**after, "device": THEN.join([before["device"], after["device"]])}
+
+
 @contextmanager
 def _timed(folder: Path) -> Iterator[None]:
-    """Add the time of what is done inside to the record of a step's folder, if epochs are trained.
+    """Note time and place of what is done inside in a step's folder, if epochs are trained.
 
-    What only reads a finished training adds nothing.
+    The time is added to what was noted before. What only reads a finished training notes nothing.
     """
-    path, done, begin = folder / SECONDS, checkpoint.epochs(folder), time.perf_counter()
+    done, here, begin = checkpoint.epochs(folder), compression.machine(), time.perf_counter()
     try:
         yield
     finally:
         if checkpoint.epochs(folder) > done:
+            path, place = folder / SECONDS, folder / MACHINE
             before = float(path.read_text()) if path.exists() else 0.0
-            path.write_text(f"{before + time.perf_counter() - begin:.3f}\n")
+            earlier = json.loads(place.read_text()) if place.exists() else None
+            text = json.dumps(_joined(earlier, here), indent=1) + "\n"
+            checkpoint.replace(place, text.encode())
+            checkpoint.replace(path, f"{before + time.perf_counter() - begin:.3f}\n".encode())
 
 
 def float_weights(module: nn.Module) -> int:
@@ -201,7 +230,7 @@ def _key(text: str, dataset: Dataset) -> str:
     return hashlib.sha256(f"{text} {dataset.hash}".encode()).hexdigest()[:HASH_DIGITS]
 
 
-def _sources(*packages: str) -> str:
+def sources(*packages: str) -> str:
     """SHA-256 over the source files of some packages of ``model``."""
     digest = hashlib.sha256()
     root = Path(model.__path__[0])

@@ -8,6 +8,11 @@ from hdl.lib.rom import address_bits
 from hdl.lib.stream import beat_stream, transfer
 
 
+def drain_ports(sums: data.Layout, beats: wiring.Signature) -> dict[str, wiring.Member]:
+    """Ports of what takes sums all at once, as soon as it is free, and lets them leave in beats."""
+    return {"sums": In(sums), "valid": In(1), "free": Out(1), "o": Out(beats)}
+
+
 class Drain(wiring.Component):
     """The holding register: takes the sums of a fold and lets them leave ``lanes`` at a time.
 
@@ -38,14 +43,7 @@ class Drain(wiring.Component):
     def __init__(self, shape: Shape, *, rows: int, lanes: int, outputs: int, vectors: int) -> None:
         self.shape, self.rows, self.lanes = shape, rows, lanes
         self.outputs, self.vectors = outputs, vectors
-        super().__init__(
-            {
-                "sums": In(data.ArrayLayout(shape, rows)),
-                "valid": In(1),
-                "free": Out(1),
-                "o": Out(beat_stream(shape, lanes)),
-            }
-        )
+        super().__init__(drain_ports(data.ArrayLayout(shape, rows), beat_stream(shape, lanes)))
 
     def elaborate(self, platform):
         m = Module()
@@ -119,12 +117,9 @@ class Reorder(wiring.Component):
         self.shape, self.rows, self.lanes = shape, rows, lanes
         self.outputs, self.vectors, self.pixels = outputs, vectors, pixels
         super().__init__(
-            {
-                "sums": In(data.ArrayLayout(data.ArrayLayout(shape, rows), pixels)),
-                "valid": In(1),
-                "free": Out(1),
-                "o": Out(beat_stream(shape, lanes)),
-            }
+            drain_ports(
+                data.ArrayLayout(data.ArrayLayout(shape, rows), pixels), beat_stream(shape, lanes)
+            )
         )
 
     def elaborate(self, platform):

@@ -39,6 +39,7 @@ from model.ir.pim_array import LINE_LATENCY, PimArraySpec, pim_of
 from model.ir.tree import tree_stages
 
 PLANES = Path(__file__).with_name("gyre_planes.v")
+MOVES = Path(__file__).with_name("gyre_moves.v")
 SHIFT_ADD = Path(__file__).with_name("gyre_shift_add.v")
 BANK_BITS = 1 << 15
 """Most bits that leave a bank: Amaranth has no wider instances than twice that."""
@@ -55,6 +56,8 @@ class Wires:
     ----------
     spec : PimArraySpec
     layer : MatrixSpec
+    name : str
+        The node's, with which its files' names begin.
     lanes : int
     lines : tuple of int64 arrays
         Of each row tile, the places in the buffer of its word lines.
@@ -62,33 +65,45 @@ class Wires:
         The row tile of each macro.
     outputs : tuple of int64 arrays
         The outputs (block rows where blocks are circulant) of each macro, in their order.
+    rows, columns : int64 arrays [macros, R] and [macros, codes of a macro], or None
+        Where rows are moved, of each the row whose bit it takes, and where each code of the slices
+        of its outputs is: its number among the macro's results.
     bank_bits : int
         Most bits of results, or of sums, that leave a bank.
     """
 
     spec: PimArraySpec
     layer: MatrixSpec
+    name: str
     lanes: int
     lines: tuple[np.ndarray, ...]
     tile: tuple[int, ...]
     outputs: tuple[np.ndarray, ...]
+    rows: np.ndarray | None = None
+    columns: np.ndarray | None = None
     bank_bits: int = BANK_BITS
 
     @classmethod
     def of(cls, spec: PimArraySpec, node: Node, lanes: int) -> "Wires":
         """The wires of a node's array; raises BadInput if it does not fit its macros."""
-        layer, placed = node.spec, spec.placement(node)
+        layer, placed = node.spec, spec.packed(node)
         where, pim = spec.place_of(layer), pim_of(layer)
         columns = pim.columns_per_weight(layer)
         ends = spec.outputs(layer) * columns
         outputs = tuple(row[:ends:columns] for row in placed.output)
+        moves: tuple[np.ndarray, ...] = ()
+        if spec.faults is not None and spec.faults.repair:
+            rows, results = spec.placement(node).moves(placed, pim.sides)
+            moves = rows, results[:, : ends // pim.sides]
         return cls(
             spec,
             layer,
+            node.name,
             lanes,
             tuple(where[lines] for lines in pim.tiles(layer, dict(node.tensors))),
             tuple(placed.tile.tolist()),
             tuple(row[row >= 0] for row in outputs),
+            *moves,
         )
 
     @property
@@ -101,6 +116,50 @@ class Wires:
         each = max(stride(self.macro), self.sum_bits * self.spec.outputs(self.layer))
         count, most = len(self.tile), max(1, self.bank_bits // each)
         return [(begin, min(begin + most, count)) for begin in range(0, count, most)]
+
+    def moves(self, begin: int, end: int) -> np.ndarray:
+        """Moved rows of the macros from one up to another: int64 [macros, moves, 3].
+
+        Each is (1, row, the row whose bit it takes), or (0, 0, 0); of all banks as many.
+        """
+        assert self.rows is not None
+        moved = self.rows != np.arange(self.rows.shape[1])
+        most = max(1, int(moved.sum(axis=1).max()))
+        found = np.zeros((end - begin, most, 3), dtype=np.int64)
+        for macro in range(begin, end):
+            to = np.flatnonzero(moved[macro])
+            found[macro - begin, : len(to)] = np.stack(
+                [np.ones_like(to), to, self.rows[macro, to]], axis=1
+            )
+        return found
+
+    def file(self, what: str, bank: int | None = None) -> str:
+        """Name of a file of the array, or of one of its banks."""
+        return f"{self.name}_{what}{'' if bank is None else f'_{bank}'}.hex"
+
+    def files(self, node: Node) -> dict[str, str]:
+        """The .hex files: what is written, and of each bank its stuck cells and its moves."""
+        macro, (levels, stuck) = self.macro, self.spec.contents(node)
+        for number, cells in enumerate(levels):
+            macro.check_levels(cells, f"{node.name}: macro {number}")
+        rows = levels.reshape(-1, macro.columns)
+        found = {self.file("cells"): hex_text(to_bits(rows, macro.level_bits))}
+        for bank, (begin, end) in enumerate(self.banks()):
+            if self.spec.faults is not None:
+                at = [np.maximum(cells, 0) for cells in stuck[begin:end]]
+                mask = [(cells >= 0).astype(np.int64) for cells in stuck[begin:end]]
+                words = np.concatenate([macro.words(cells) for cells in at])
+                found[self.file("stuck", bank)] = hex_text(words)
+                words = np.concatenate([macro.stuck_words(cells) for cells in mask])
+                found[self.file("mask", bank)] = hex_text(words)
+            if self.rows is not None and self.columns is not None:
+                rows = self.moves(begin, end).reshape(-1, 3)
+                wide = address_bits(macro.rows)
+                found[self.file("rows", bank)] = _fields(rows[:, ::-1], (wide, wide, 1))
+                places = np.divmod(self.columns[begin:end].reshape(-1), macro.converters)
+                wide = address_bits(macro.converters), address_bits(macro.share)
+                found[self.file("columns", bank)] = _fields(np.stack(places[::-1], axis=1), wide)
+        return found
 
     @property
     def sum_bits(self) -> int:
@@ -270,20 +329,22 @@ class PimUnit(wiring.Component):
     def _macros(self, m: Module, platform, en, x, issue, marks):
         """The macros and what adds up behind each; gives the sums, and that they are there next."""
         wires, spec = self.wires, self.wires.macro
-        start = self._later(m, en, issue, LINE_LATENCY, "start")
+        lines = wires.spec.line_latency
+        start = self._later(m, en, issue, lines, "start")
+        ready = self._later(m, en, issue, LINE_LATENCY, "lines") if lines > LINE_LATENCY else start
         # The marks of a bit are there when the codes of its slices are added up.
-        depth = LINE_LATENCY + spec.latency - 1 + spec.share
+        depth = lines + spec.latency - 1 + spec.share
         first, negative, last = (
             self._later(m, en, mark & issue, depth, f"{name}_bit")
             for name, mark in zip(("first", "negative", "last"), marks, strict=True)
         )
         sums, banks = [], wires.banks()
         for n, (begin, end) in enumerate(banks):
-            bank = self._bank(m, platform, en, x, start, begin, wires.tile[begin:end], f"{n or ''}")
+            bank = self._bank(m, platform, en, x, (ready, start), n)
             total = Signal(wires.sum_bits * wires.spec.outputs(wires.layer) * (end - begin))
             m.submodules[f"shift_add{n or ''}"] = Instance(
                 "gyre_shift_add",
-                **self._shift_add(end - begin),
+                **self._shift_add(n),
                 i_clk=ClockSignal(),
                 i_rst=ResetSignal(),
                 i_en=en,
@@ -313,19 +374,49 @@ class PimUnit(wiring.Component):
             ]
         return Cat(total for _, total in sums), last
 
-    def _bank(self, m: Module, platform, en, x, start, begin: int, tiles, name: str) -> MacroBank:
-        """A bank of the macros from number ``begin`` on, on the word lines of their row tiles."""
-        wires, spec = self.wires, self.wires.macro
-        own = sorted(set(tiles))
+    def _bank(self, m: Module, platform, en, x, marks, number: int) -> MacroBank:
+        """A bank of macros on the word lines of their row tiles.
+
+        ``marks`` are the begin of an evaluation at the word lines and at the macros.
+        """
+        wires, spec, name = self.wires, self.wires.macro, f"{number or ''}"
+        begin, end = wires.banks()[number]
+        own = sorted(set(wires.tile[begin:end]))
+        tiles = tuple(own.index(tile) for tile in wires.tile[begin:end])
         lines = Signal(len(own) * spec.rows, name=f"lines{name}")
         for n, tile in enumerate(own):
             bits = Cat(*(x[first:last] for first, last in _runs(wires.lines[tile])))
             m.d.comb += lines[n * spec.rows : (n + 1) * spec.rows].eq(bits)
-        bank = MacroBank(spec, tuple(own.index(tile) for tile in tiles), wires.spec.body)
+        files = {}
+        if wires.spec.faults is not None:
+            files = {"file": wires.file("stuck", number), "stuck": wires.file("mask", number)}
+        if wires.rows is not None:
+            moved = Signal((end - begin) * spec.rows, name=f"moved{name}")
+            tile_bits = address_bits(len(own))
+            places = sum(tile << n * tile_bits for n, tile in enumerate(tiles))
+            platform.include(MOVES)
+            m.submodules[f"moves{name}"] = Instance(
+                "gyre_moves",
+                p_ROWS=spec.rows,
+                p_ROW_BITS=address_bits(spec.rows),
+                p_MACROS=end - begin,
+                p_TILES=len(own),
+                p_TILE_BITS=tile_bits,
+                p_TILE_OF=Const(places, tile_bits * (end - begin)),
+                p_MOVES=wires.moves(begin, end).shape[1],
+                p_FILE=wires.file("rows", number),
+                i_clk=ClockSignal(),
+                i_en=en,
+                i_start=marks[0],
+                i_lines=lines,
+                o_x=moved,
+            )
+            lines, tiles = moved, tuple(range(end - begin))
+        bank = MacroBank(spec, tiles, wires.spec.body, **files)
         m.submodules[f"bank{name}"] = bank
         m.d.comb += [
             bank.en.eq(en),
-            bank.start.eq(start),
+            bank.start.eq(marks[1]),
             bank.x.eq(lines),
             bank.row.eq(self.row),
             bank.levels.as_value().eq(self.levels.as_value()),
@@ -333,12 +424,16 @@ class PimUnit(wiring.Component):
         ]
         return bank
 
-    def _shift_add(self, macros: int) -> dict[str, int]:
+    def _shift_add(self, number: int) -> dict[str, int | str]:
         spec, layer, macro = self.wires.spec, self.wires.layer, self.wires.macro
+        begin, end = self.wires.banks()[number]
         factors = pim_of(layer).factors(layer)
         sign = factors[-1] < 0
-        return {
-            "p_MACROS": macros,
+        moved = {}
+        if self.wires.columns is not None:
+            moved = {"p_COLUMNS": self.wires.file("columns", number)}
+        return moved | {
+            "p_MACROS": end - begin,
             "p_O_STRIDE": stride(macro),
             "p_CONVERTERS": macro.converters,
             "p_SHARE": macro.share,
@@ -351,6 +446,7 @@ class PimUnit(wiring.Component):
             "p_SIGN": int(sign),
             "p_SIGN_STEP": (-factors[-1]).bit_length() - 1 if sign else 0,
             "p_WIDTH": self.wires.sum_bits,
+            "p_CODE_BITS": address_bits(macro.converters),
         }
 
     def _sums(self, m: Module, en, sums, done):
@@ -450,10 +546,6 @@ class PimArray(wiring.Component):
     Parameters
     ----------
     wires : Wires
-    name : str
-        Names the module of a copy.
-    file : str
-        .hex file of the rows of all macros, macro by macro.
 
     Members
     -------
@@ -470,8 +562,8 @@ class PimArray(wiring.Component):
         pulses.
     """
 
-    def __init__(self, wires: Wires, name: str, file: str) -> None:
-        self.wires, self.name, self.file = wires, name, file
+    def __init__(self, wires: Wires) -> None:
+        self.wires = wires
         spec, layer = wires.spec, wires.layer
         super().__init__(
             {
@@ -488,7 +580,7 @@ class PimArray(wiring.Component):
         m = Module()
         spec, layer = self.wires.spec, self.wires.layer
         units = [
-            place(m, platform, f"copy_{n}", self.name, PimUnit, self.wires)
+            place(m, platform, f"copy_{n}", f"pim_{self.wires.name}", PimUnit, self.wires)
             for n in range(spec.copies)
         ]
         self._write(m, units)
@@ -537,7 +629,7 @@ class PimArray(wiring.Component):
         """The rows of all macros, one after another, into the cells."""
         macro, count = self.wires.macro, len(self.wires.tile)
         width = macro.columns * macro.level_bits
-        m.submodules.rows = rows = Rom(width, count * macro.rows, self.file)
+        m.submodules.rows = rows = Rom(width, count * macro.rows, self.wires.file("cells"))
         blank, running, writing = Signal(), Signal(), Signal()
         address, number = Signal(address_bits(count * macro.rows)), Signal(address_bits(count))
         row, copy = Signal(address_bits(macro.rows)), Signal(address_bits(len(units)))
@@ -597,6 +689,12 @@ class PimArray(wiring.Component):
             m.d.sync += [writing.eq(0), copy.eq(Mux(last_copy, 0, copy + 1))]
 
 
+def _fields(values: np.ndarray, bits: tuple[int, ...]) -> str:
+    """A .hex file of words [words, fields], the lowest field first, each of so many bits."""
+    columns = zip(values.T, bits, strict=True)
+    return hex_text(np.concatenate([to_bits(v[:, None], wide) for v, wide in columns], axis=1))
+
+
 def _runs(places: np.ndarray) -> list[tuple[int, int]]:
     """Places as runs of neighbours, from one up to another."""
     breaks = np.flatnonzero(np.diff(places) != 1) + 1
@@ -604,19 +702,11 @@ def _runs(places: np.ndarray) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
-def _file(node: Node) -> str:
-    return f"{node.name}_cells.hex"
-
-
 @make_engine.register
 def _(spec: PimArraySpec, node: Node, lanes: int) -> PimArray:
-    return PimArray(Wires.of(spec, node, lanes), f"pim_{node.name}", _file(node))
+    return PimArray(Wires.of(spec, node, lanes))
 
 
 @engine_files.register
 def _(spec: PimArraySpec, node: Node) -> dict[str, str]:
-    macro, levels = spec.macro(node.spec), spec.contents(node)
-    for number, cells in enumerate(levels):
-        macro.check_levels(cells, f"{node.name}: macro {number}")
-    rows = levels.reshape(-1, macro.columns)
-    return {_file(node): hex_text(to_bits(rows, macro.level_bits))}
+    return Wires.of(spec, node, 1).files(node)

@@ -1,11 +1,11 @@
 """A bank of macros: in lock step, on word lines that several share."""
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, unsigned
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Cat, Const, Instance, Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from hdl.lib.rom import address_bits
-from hdl.pim.macro import SOURCE, Macro, parameters
+from hdl.pim.macro import SOURCE, Macro, connections, named_files, parameters, ports
 from hdl.target import place
 from model.ir.macro import WORD, MacroSpec
 
@@ -24,6 +24,9 @@ class MacroBank(wiring.Component):
         For each macro, which set of word lines is its own.
     body : str
         Name of a hard macro: see Macro.
+    file, stuck : str
+        .hex files of all macros, one after another, as Macro has them: the levels of stuck cells,
+        whose rows still are to be programmed, and which cells those are. None: no cell is stuck.
 
     Members
     -------
@@ -40,32 +43,20 @@ class MacroBank(wiring.Component):
         Of any macro: see Macro.
     """
 
-    def __init__(self, spec: MacroSpec, tiles: tuple[int, ...], body: str = "") -> None:
+    def __init__(
+        self,
+        spec: MacroSpec,
+        tiles: tuple[int, ...],
+        body: str = "",
+        file: str = "",
+        stuck: str = "",
+    ) -> None:
         self.spec, self.tiles, self.body = spec, tiles, body
-        levels = data.ArrayLayout(unsigned(spec.level_bits), spec.columns)
+        self.file, self.stuck = file, stuck
         results = (len(tiles) - 1) * stride(spec) + spec.converters * spec.result_lane
         super().__init__(
-            {
-                "en": In(1),
-                "start": In(1),
-                "x": In((max(tiles) + 1) * spec.rows),
-                "valid": Out(1),
-                "phase": Out(address_bits(spec.share)),
-                "o": Out(results),
-                "number": In(address_bits(len(tiles))),
-                "load": In(1),
-                "write": In(1),
-                "verify": In(1),
-                "row": In(address_bits(spec.rows)),
-                "levels": In(levels),
-                "seed": In(32),
-                "match": Out(1),
-                "found": Out(levels),
-                "blank": Out(1),
-                "unprogrammed": Out(1),
-                "worn": Out(1),
-                "clash": Out(1),
-            }
+            ports(spec, x=(max(tiles) + 1) * spec.rows, o=results)
+            | {"number": In(address_bits(len(tiles)))}
         )
 
     def elaborate(self, platform):
@@ -85,10 +76,8 @@ class MacroBank(wiring.Component):
             p_TILE_BITS=bits,
             p_TILE_OF=Const(places, bits * len(self.tiles)),
             p_O_STRIDE=stride(self.spec),
-            i_clk=ClockSignal(),
-            i_rst=ResetSignal(),
-            **{f"i_{name}": getattr(self, name) for name in _IN},
-            **{f"o_{name}": getattr(self, name) for name in _OUT},
+            **named_files(self.file, self.stuck),
+            **connections(self),
         )
         return m
 
@@ -125,10 +114,6 @@ class MacroBank(wiring.Component):
             self.match.eq(Cat(matches).any()),
         ]
         m.d.comb += [getattr(self, name).eq(Cat(all_of).any()) for name, all_of in found.items()]
-
-
-_IN = ("en", "start", "x", "number", "load", "write", "verify", "row", "levels", "seed")
-_OUT = ("valid", "phase", "o", "match", "found", "blank", "unprogrammed", "worn", "clash")
 
 
 def stride(spec: MacroSpec) -> int:

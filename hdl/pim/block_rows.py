@@ -2,11 +2,10 @@
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, memory, wiring
-from amaranth.lib.wiring import In, Out
 
 from hdl.lib.rom import address_bits
 from hdl.lib.stream import beat_stream
-from hdl.pe.collect import Drain
+from hdl.pe.collect import Drain, drain_ports
 
 
 class BlockRows(wiring.Component):
@@ -44,14 +43,7 @@ class BlockRows(wiring.Component):
     ) -> None:
         self.shape, self.k, self.group, self.words = shape, k, group, words
         self.lanes, self.outputs = lanes, outputs
-        super().__init__(
-            {
-                "sums": In(data.ArrayLayout(shape, group)),
-                "valid": In(1),
-                "free": Out(1),
-                "o": Out(beat_stream(shape, lanes)),
-            }
-        )
+        super().__init__(drain_ports(data.ArrayLayout(shape, group), beat_stream(shape, lanes)))
 
     def elaborate(self, platform):
         m = Module()

@@ -14,7 +14,9 @@ module gyre_shift_add #(
     parameter STEP = 1,        // bits from a slice to the next
     parameter SIGN = 0,        // 1: the last slice counts negative, by SIGN_STEP bits
     parameter SIGN_STEP = 0,
-    parameter WIDTH = 32       // 32 or 64 bits, which hold any sum
+    parameter WIDTH = 32,      // 32 or 64 bits, which hold any sum
+    parameter CODE_BITS = 1,   // of a converter's number
+    parameter COLUMNS = ""     // where the codes of each macro are: {turn, converter}; else in order
 ) (
     input wire clk,
     input wire rst,
@@ -33,6 +35,15 @@ module gyre_shift_add #(
   reg [WIDTH-1:0] total[0:MACROS*OUTPUTS-1];
   reg [MACROS*OUTPUTS*WIDTH-1:0] gathered;
 
+  localparam CODES = OUTPUTS * SLICES;
+  localparam MOVED = COLUMNS != "";
+  reg [PHASE_BITS+CODE_BITS-1:0] columns[0:(MOVED ? MACROS*CODES : 1)-1];
+  generate
+    if (MOVED) begin : moved
+      initial $readmemh(COLUMNS, columns);
+    end
+  endgenerate
+
   // The bits of outputs whose slices are added up, of macro m.
   task automatic double(input integer m);
     integer n, at;
@@ -46,25 +57,47 @@ module gyre_shift_add #(
     end
   endtask
 
+  // A code of macro m at the worth of its slice.
+  function automatic [WIDTH-1:0] worth(input integer m, input integer converter, input integer slice);
+    reg [WIDTH-1:0] code;
+    begin
+      code = {
+        {(WIDTH - O_LANE) {SIGNED != 0 && o[m*O_STRIDE+converter*O_LANE+O_LANE-1]}},
+        o[m*O_STRIDE+converter*O_LANE+:O_LANE]
+      };
+      worth = SIGN != 0 && slice == SLICES - 1 ? -(code << SIGN_STEP) : code << (slice * STEP);
+    end
+  endfunction
+
   // The codes of a turn, of macro m.
   task automatic joined(input integer m);
     integer p, j, q, at;
-    reg [WIDTH-1:0] code;
     for (p = 0; p < SHARE; p = p + 1)
       if (SHARE == 1 || phase == p)
         for (j = 0; j < CONVERTERS; j = j + 1) begin
           q = p * CONVERTERS + j;
           if (q < OUTPUTS * SLICES) begin
             at = m * OUTPUTS + q / SLICES;
-            code = {
-              {(WIDTH - O_LANE) {SIGNED != 0 && o[m*O_STRIDE+j*O_LANE+O_LANE-1]}},
-              o[m*O_STRIDE+j*O_LANE+:O_LANE]
-            };
-            if (SIGN != 0 && q % SLICES == SLICES - 1) code = -(code << SIGN_STEP);
-            else code = code << (q % SLICES * STEP);
-            part[at] = q % SLICES == 0 ? code : part[at] + code;
+            part[at] = q % SLICES == 0 ? worth(m, j, q % SLICES)
+                : part[at] + worth(m, j, q % SLICES);
           end
         end
+  endtask
+
+  // The same where columns were moved: an output's codes come in any order, in any turn.
+  task automatic gathered_codes(input integer m);
+    integer q, at;
+    reg [WIDTH-1:0] sum;
+    reg [PHASE_BITS+CODE_BITS-1:0] column;
+    for (at = 0; at < OUTPUTS; at = at + 1) begin
+      sum = phase == 0 ? {WIDTH{1'b0}} : part[m*OUTPUTS+at];
+      for (q = 0; q < SLICES; q = q + 1) begin
+        column = columns[m*CODES+at*SLICES+q];
+        if (SHARE == 1 || column[CODE_BITS+:PHASE_BITS] == phase)
+          sum = sum + worth(m, column[CODE_BITS-1:0], q);
+      end
+      part[m*OUTPUTS+at] = sum;
+    end
   endtask
 
   integer n;
@@ -78,7 +111,9 @@ module gyre_shift_add #(
       end
       if (valid) begin
         /* verilator unroll_disable */
-        for (n = 0; n < MACROS; n = n + 1) joined(n);
+        for (n = 0; n < MACROS; n = n + 1)
+          if (MOVED) gathered_codes(n);
+          else joined(n);
       end
       complete <= valid && (SHARE == 1 || phase == SHARE - 1);
     end

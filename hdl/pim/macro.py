@@ -3,7 +3,17 @@
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Shape, unsigned
+from amaranth.hdl import (
+    ClockSignal,
+    Const,
+    Instance,
+    Module,
+    ResetSignal,
+    Shape,
+    ShapeCastable,
+    Value,
+    unsigned,
+)
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -89,52 +99,67 @@ class Macro(wiring.Component):
     ) -> None:
         self.spec, self.file, self.stuck, self.body = spec, file, stuck, body
         self.programmed = bool(file) and programmed
-        lane = Shape(spec.result_lane, spec.result.signed)
-        levels = data.ArrayLayout(unsigned(spec.level_bits), spec.columns)
-        super().__init__(
-            {
-                "en": In(1),
-                "start": In(1),
-                "x": In(spec.rows),
-                "valid": Out(1),
-                "phase": Out(address_bits(spec.share)),
-                "o": Out(data.ArrayLayout(lane, spec.converters)),
-                "load": In(1),
-                "write": In(1),
-                "verify": In(1),
-                "row": In(address_bits(spec.rows)),
-                "levels": In(levels),
-                "seed": In(32),
-                "match": Out(1),
-                "found": Out(levels),
-                "blank": Out(1),
-                "unprogrammed": Out(1),
-                "worn": Out(1),
-                "clash": Out(1),
-            }
-        )
+        super().__init__(ports(spec, spec.rows, data.ArrayLayout(_lane(spec), spec.converters)))
 
     def elaborate(self, platform):
         m = Module()
-        ports = {
-            f"{'i' if member.flow == wiring.In else 'o'}_{name}": getattr(self, name)
-            for name, member in self.signature.members.items()
-        }
-        ports |= {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         if self.body:
-            m.submodules.body = Instance(self.body, **ports)
+            m.submodules.body = Instance(self.body, **connections(self))
             return m
         platform.include(SOURCE)
-        files = {"p_FILE": self.file, "p_STUCK": self.stuck}
         m.submodules.body = Instance(
             "gyre_macro",
             **parameters(self.spec),
             p_PROGRAMMED=int(self.programmed),
-            **{name: file for name, file in files.items() if file},
+            **named_files(self.file, self.stuck),
             i_number=Const(0, 1),
-            **ports,
+            **connections(self),
         )
         return m
+
+
+def ports(spec: MacroSpec, x: int, o: ShapeCastable | int) -> dict[str, wiring.Member]:
+    """Ports of a macro, or of a bank of them: with so many word lines, and results so shaped."""
+    levels = data.ArrayLayout(unsigned(spec.level_bits), spec.columns)
+    return {
+        "en": In(1),
+        "start": In(1),
+        "x": In(x),
+        "valid": Out(1),
+        "phase": Out(address_bits(spec.share)),
+        "o": Out(o),
+        "load": In(1),
+        "write": In(1),
+        "verify": In(1),
+        "row": In(address_bits(spec.rows)),
+        "levels": In(levels),
+        "seed": In(32),
+        "match": Out(1),
+        "found": Out(levels),
+        "blank": Out(1),
+        "unprogrammed": Out(1),
+        "worn": Out(1),
+        "clash": Out(1),
+    }
+
+
+def connections(component: wiring.Component) -> dict[str, Value]:
+    """A component's ports and its clock and reset, as an Instance names them."""
+    found = {
+        f"{'i' if member.flow == In else 'o'}_{name}": getattr(component, name)
+        for name, member in component.signature.members.items()
+    }
+    return found | {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+
+
+def named_files(file: str, stuck: str) -> dict[str, str]:
+    """The parameters of the files that there are."""
+    names = {"p_FILE": file, "p_STUCK": stuck}
+    return {name: file for name, file in names.items() if file}
+
+
+def _lane(spec: MacroSpec) -> Shape:
+    return Shape(spec.result_lane, spec.result.signed)
 
 
 def parameters(spec: MacroSpec) -> dict[str, int]:

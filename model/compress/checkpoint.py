@@ -38,14 +38,14 @@ def save(folder: Path, identity: str, epoch: int, tensors: dict[str, Tensor]) ->
     folder.mkdir(parents=True, exist_ok=True)
     data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     file = f"epoch-{epoch:04d}.safetensors"
-    _replace(folder / file, data)
+    replace(folder / file, data)
     record = {
         "identity": identity,
         "epoch": epoch,
         "file": file,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    _replace(folder / NAME, (json.dumps(record, indent=1) + "\n").encode())
+    replace(folder / NAME, (json.dumps(record, indent=1) + "\n").encode())
     for old in folder.glob("epoch-*.safetensors"):
         if old.name != file:
             old.unlink()
@@ -93,10 +93,20 @@ def epochs(folder: Path) -> int:
     return done
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes) -> None:
+    """Write a file all at once: whoever reads it finds what was there before, or all of ``data``.
+
+    Nothing else is left behind, whatever stops the writing.
+    """
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # the name must not come before what it names
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def identify(module: nn.Module, **facts: Any) -> str:

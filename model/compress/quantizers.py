@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model.compress.constraints import Binary, Constraint, Levels, LevelSet, mask_of
+from model.compress.execution import lengthened
 from model.compress.mismatch import MismatchOptions, drawn_weights
 from model.ir.errors import BadInput
 from model.ir.numerics import IntRange, UniformFormat
@@ -128,7 +129,7 @@ def _round(x: Tensor) -> Tensor:
 
 def fake_quantize(x: Tensor, scale: Tensor, span: IntRange) -> Tensor:
     """``scale * clamp(floor(x / scale + 1/2))`` of any shape; ``scale`` broadcasts."""
-    return _Quantize.apply(x, scale, span.low, span.high, _round)
+    return _Quantize.apply(lengthened(x), scale, span.low, span.high, _round)
 
 
 def fit_scale(x: Tensor, span: IntRange) -> float:
@@ -232,7 +233,9 @@ class WeightQuantizer(nn.Module):
         A frozen constraint (linear projection) that the weight keeps. What its mask excludes is
         absent: exactly 0 in ``forward``, whether or not the levels hold a zero, without any cell.
     mismatch : MismatchOptions, optional
-        Drawn anew in each pass of training; evaluation is without, unless ``disturbed`` asks.
+        Drawn anew in each pass of training; evaluation is without, unless ``disturbed`` asks. The
+        deviations are in steps of the scale, so its gradient knows them; the weight's is straight
+        through.
 
     ``mask`` is the structure's mask (bool, of the weight's shape) or None.
     """
@@ -282,8 +285,8 @@ class WeightQuantizer(nn.Module):
         if mismatch is None:
             return held
         values = self.values(weight).to(weight.dtype)
-        drawn = drawn_weights(values, self.levels, self.mask, mismatch) * scale.detach()
-        return held + (drawn - held).detach()
+        drawn = drawn_weights(values, self.levels, self.mask, mismatch)
+        return held + (drawn - values) * scale
 
     @torch.no_grad()
     def values(self, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ Sequences are batched by length: a random order is cut into stretches of ``BUCKE
 sorted by length, and the batches, cut to their longest member, are taken in random order.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from model.compress import checkpoint
+from model.compress import checkpoint, execution
+from model.compress.execution import device
 from model.compress.mismatch import MismatchOptions
 from model.compress.quantizers import WeightQuantizer
 from model.compress.tracing import MATRIX
@@ -32,6 +34,7 @@ from model.options import Options
 EVALUATION_BATCH = 1024
 BUCKET = 8
 STATISTICS_SAMPLES = 4096
+CHECKED_STEPS = 50
 NORMALIZATION = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -108,12 +111,6 @@ class Regularizer(Protocol):
         ...
 
 
-def device() -> torch.device:
-    """The accelerator that torch sees, else the CPU."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found if found is not None else torch.device("cpu")
-
-
 class _Resident:
     """A split on the device, raw, turned into real numbers one batch at a time."""
 
@@ -131,6 +128,8 @@ class _Resident:
         samples = self.samples
         if self.lengths is not None:
             samples = samples[:, : int(self.lengths[index].max())]
+        if isinstance(index, Tensor):
+            index = index.to(samples.device)
         return samples[index].float() * self.scale
 
     def last(self, scores: Tensor, index: Tensor | slice) -> Tensor:
@@ -185,22 +184,29 @@ def accuracy(module: nn.Module, split: Split) -> float:
 
     A sequence counts by the scores at its last step.
     """
-    return _accuracy(module, _Resident(split, device()))
+    where = device()
+    with execution.guarded("evaluation"):
+        found = _accuracy(execution.laid_out(module, where), _Resident(split, where))
+        execution.home(module)
+    return found
 
 
 @torch.no_grad()
 def _accuracy(module: nn.Module, data: _Resident) -> float:
-    module = module.to(data.labels.device)
+    """Of a module that is where the data are; in float32, whatever it is trained in."""
     training = module.training
     module.eval()
     order = torch.arange(len(data))
     if data.lengths is not None:
         order = data.lengths.argsort(stable=True)  # equal lengths together: less padding
     hits = 0
-    with parametrize.cached():  # a weight's quantizer works once, not once a batch
+    with (
+        parametrize.cached(),  # a weight's quantizer works once, not once a batch
+        execution.settings(data.labels.device, exact=True),
+    ):
         for part in order.split(EVALUATION_BATCH):
             best = data.last(module(data.real(part)), part).argmax(1)
-            hits += int((best == data.labels[part]).sum())
+            hits += int((best == data.labels[part.to(best.device)]).sum())
     module.train(training)
     return hits / len(data)
 
@@ -220,15 +226,18 @@ def accuracy_under(
             "a compressed network",
             "compress it first",
         )
-    data = _Resident(split, device())
+    where = device()
     found = []
     try:
         for quantizer in quantizers:
             quantizer.disturbed = mismatch
-        for sample in range(samples):
-            with torch.random.fork_rng():
-                torch.manual_seed((mismatch.seed << 20) + sample)
-                found.append(_accuracy(module, data))
+        with execution.guarded("evaluation under mismatch"):
+            data = _Resident(split, where)
+            execution.laid_out(module, where)
+            for sample in range(samples):
+                with execution.seeded(where, (mismatch.seed << 20) + sample):
+                    found.append(_accuracy(module, data))
+            execution.home(module)
     finally:
         for quantizer in quantizers:
             quantizer.disturbed = None
@@ -274,15 +283,19 @@ def fit(
         Whether the validation accuracy is measured after each epoch.
 
     Raises BadInput if the checkpoint is damaged or of another training, if the loss is no longer
-    finite (naming the epoch, the step and the first layer where that shows), and if the regularizer
-    ends the training; the checkpoint of the last good epoch is then kept.
+    finite (naming the epoch, the step and the first layer where that shows), if the regularizer
+    ends the training, and if the accelerator fails; the checkpoint of the last good epoch is then
+    kept. The module is on the CPU afterwards, wherever it was trained.
     """
     where = device()
-    module.to(where)
+    form = torch.float32 if data.train.lengths is not None else execution.precision(where)
+    with execution.guarded(title):
+        execution.laid_out(module, where)
     identity = checkpoint.identify(
         module, options=options, seed=seed, title=title, data=data.hash, facts=facts
     )
     optimizer = _optimizer(module, options)
+    mixed = execution.Mixed(where, form)
     state = dict(regularizer.state()) if regularizer is not None else {}
     averages = _averages(module, options)
     state |= {f"average.{name}": tensor for name, tensor in averages.items()}
@@ -290,35 +303,44 @@ def fit(
     found = checkpoint.load(folder, identity) if folder is not None else None
     if found is not None:
         start, tensors = found
-        _restore(module, optimizer, state, tensors)
+        _restore(module, optimizer, mixed, state, tensors)
     if start < options.epochs:
-        train, validation = _Resident(data.train, where), _Resident(data.validation, where)
         if teacher is not None:
-            teacher = teacher.to(where).eval()
-        steps = _Steps(module, train, options, optimizer, teacher, regularizer, averages)
+            teacher = (teacher if where.type == "cpu" else copy.deepcopy(teacher)).eval()
+            with execution.guarded(title):
+                execution.laid_out(teacher, where)
+        with execution.guarded(title):
+            train, validation = _Resident(data.train, where), _Resident(data.validation, where)
+        steps = _Steps(module, train, options, optimizer, mixed, teacher, regularizer, averages)
+        done = start
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(title, total=options.epochs, completed=start)
             for epoch in range(start, options.epochs):
                 module.train()
                 try:
-                    loss = steps.epoch(seed, epoch, title)
-                    if regularizer is not None:
-                        regularizer.after_epoch(epoch + 1)
+                    with execution.guarded(f"{title}, epoch {epoch + 1}"):
+                        with execution.settings(where, exact=form is torch.float32):
+                            loss = steps.epoch(seed, epoch, title)
+                        if regularizer is not None:
+                            regularizer.after_epoch(epoch + 1)
+                        if folder is not None:
+                            kept = _state(module, optimizer, mixed, state)
+                            checkpoint.save(folder, identity, epoch + 1, kept)
+                        done = epoch + 1
+                        text = f"{title}: loss {loss:.4f}"
+                        if watch:
+                            text += f", validation {100 * _accuracy(module, validation):.2f} %"
                 except BadInput as error:
-                    raise _with_checkpoint(error, folder, epoch) from error
-                if folder is not None:
-                    checkpoint.save(folder, identity, epoch + 1, _state(module, optimizer, state))
-                text = f"{title}: loss {loss:.4f}"
-                if watch:
-                    text += f", validation {100 * _accuracy(module, validation):.2f} %"
+                    raise _with_checkpoint(error, folder, done) from error
                 progress.update(task, advance=1, description=text)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if name in averages:
                 parameter.copy_(averages[name])
-    if averages:
-        _estimate_statistics(module, data.train, options, seed)
-    return module.eval()
+    with execution.guarded(title):
+        if averages:
+            _estimate_statistics(module, data.train, options, seed)
+        return execution.home(module).eval()
 
 
 def _normalizations(module: nn.Module) -> dict[str, nn.Module]:
@@ -344,8 +366,11 @@ def _estimate_statistics(module: nn.Module, split: Split, options: TrainOptions,
         part.reset_running_stats()
         part.momentum = None  # the plain mean over all batches
     module.train()
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 20) + options.epochs)
+    where = samples.labels.device
+    with (
+        execution.seeded(where, (seed << 20) + options.epochs),
+        execution.settings(where, exact=True),
+    ):
         for index in samples.batches(options.batch):
             module(samples.real(index))
     for part, momentum in zip(parts, momenta, strict=True):
@@ -357,7 +382,7 @@ def _with_checkpoint(error: BadInput, folder: Path | None, epochs: int) -> BadIn
     if folder is None or epochs == 0:
         return error
     kept = f"the state after epoch {epochs} is kept in {folder}"
-    return BadInput(error.thing, error.found, error.expected, f"{error.remedy}; {kept}")
+    return type(error)(error.thing, error.found, error.expected, f"{error.remedy}; {kept}")
 
 
 def _averages(module: nn.Module, options: TrainOptions) -> dict[str, Tensor]:
@@ -377,6 +402,7 @@ class _Steps:
         train: _Resident,
         options: TrainOptions,
         optimizer: torch.optim.Optimizer,
+        mixed: execution.Mixed,
         teacher: nn.Module | None,
         regularizer: Regularizer | None,
         averages: dict[str, Tensor],
@@ -385,6 +411,9 @@ class _Steps:
         self.train = train
         self.options = options
         self.optimizer = optimizer
+        self.mixed = mixed
+        # reading a loss waits for the accelerator, so it is read now and then
+        self.checked = 1 if mixed.where.type == "cpu" else CHECKED_STEPS
         self.teacher = teacher
         self.regularizer = regularizer
         named = dict(module.named_parameters())
@@ -394,42 +423,51 @@ class _Steps:
 
     def epoch(self, seed: int, epoch: int, title: str) -> float:
         """One pass over the training samples; returns the mean loss."""
-        total = torch.zeros((), device=self.train.labels.device)
-        with torch.random.fork_rng():
-            torch.manual_seed((seed << 20) + epoch)
+        where = self.mixed.where
+        total = torch.zeros((), device=where)
+        with execution.seeded(where, (seed << 20) + epoch):
             batches = self.train.batches(self.options.batch)
             for step, index in enumerate(batches):
                 rate = _rate(self.options, epoch + step / len(batches))
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
-                total += self._step(index, f"{title}, epoch {epoch + 1}, step {step + 1}")
-        self._check(f"{title}, epoch {epoch + 1}, step {len(batches)}")
+                place = f"{title}, epoch {epoch + 1}, step {step + 1}"
+                total += self._step(index, place)
+                if (step + 1) % self.checked == 0:
+                    self._check_loss(total, place)
+        self._check_loss(total, place)
+        self._check(place)
         return float(total) / len(batches)
 
     def _step(self, index: Tensor, place: str) -> Tensor:
         """One step on a batch; returns the loss."""
-        x = self.train.real(index)
-        if self.options.shift:
-            x = _shifted(x, self.options.shift)
-        if self.options.flip:
-            x = _flipped(x)
-        if self.options.noise or self.options.offset:
-            x = _disturbed(x, self.options.noise, self.options.offset)
-        loss = _loss(self.module, self.train, x, index, self.options, self.teacher)
+        with torch.no_grad():
+            x = self.train.real(index)
+            if self.options.shift:
+                x = _shifted(x, self.options.shift)
+            if self.options.flip:
+                x = _flipped(x)
+            if self.options.noise or self.options.offset:
+                x = _disturbed(x, self.options.noise, self.options.offset)
+        with self.mixed.region():
+            loss = _loss(self.module, self.train, x, index, self.options, self.teacher)
         if self.regularizer is not None:
             loss = loss + self.regularizer.penalty()
         self.optimizer.zero_grad()
-        loss.backward()
-        if not math.isfinite(float(loss.detach())):
-            raise self._not_finite(place, f"a loss of {float(loss.detach())}")
-        if self.options.clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
-        self.optimizer.step()
+        self.mixed.backward(loss)
+        if self.checked == 1:
+            self._check_loss(loss, place)
+        self.mixed.step(self.optimizer, self.parameters, self.options.clip)
         if self.averages:
             torch._foreach_lerp_(
                 self.averages, [p.detach() for p in self.averaged], 1 - self.options.average
             )
         return loss.detach()
+
+    def _check_loss(self, loss: Tensor, place: str) -> None:
+        """Raise BadInput if a loss, or a sum of losses up to a place, is not finite."""
+        if not math.isfinite(float(loss.detach())):
+            raise self._not_finite(place, f"a loss of {float(loss.detach())}")
 
     def _check(self, place: str) -> None:
         """Raise BadInput if a parameter or a running statistic is not finite.
@@ -475,7 +513,7 @@ def _loss(
     teacher: nn.Module | None,
 ) -> Tensor:
     scores = module(x)
-    labels = train.labels[index]
+    labels = train.labels[index.to(scores.device)]
     loss = functional.cross_entropy(
         train.last(scores, index), labels, label_smoothing=options.smoothing
     )
@@ -552,19 +590,26 @@ def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimize
 
 
 def _parts(
-    module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    mixed: execution.Mixed,
+    state: dict[str, Tensor],
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     yield "module", module.state_dict()
     yield "optimizer", checkpoint.optimizer_tensors(optimizer)
+    yield "scaler", mixed.state()
     yield "solver", state
 
 
 def _state(
-    module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    mixed: execution.Mixed,
+    state: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     return {
-        f"{part}.{name}": tensor
-        for part, tensors in _parts(module, optimizer, state)
+        f"{part}.{name}": tensor.detach().cpu()
+        for part, tensors in _parts(module, optimizer, mixed, state)
         for name, tensor in tensors.items()
     }
 
@@ -572,6 +617,7 @@ def _state(
 def _restore(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
+    mixed: execution.Mixed,
     state: dict[str, Tensor],
     tensors: dict[str, Tensor],
 ) -> None:
@@ -581,5 +627,6 @@ def _restore(
 
     module.load_state_dict(part("module"))
     checkpoint.restore_optimizer(optimizer, part("optimizer"))
+    mixed.restore(part("scaler"))
     for name, tensor in part("solver").items():
         state[name].copy_(tensor)

@@ -12,7 +12,7 @@ from model.golden.matrix import accumulate, prepare
 from model.golden.numerics import decode
 from model.golden.window import windows
 from model.ir.arithmetic import ExactArithmetic
-from model.ir.cells import fault_map, spread_levels
+from model.ir.cells import spread_levels
 from model.ir.conv import ConvSpec
 from model.ir.errors import BadInput
 from model.ir.matrix import MatrixSpec
@@ -236,17 +236,9 @@ def _actual(
     if options.stuck or given is not None:
         faults = given
         if faults is None:
-            shares, ends = (options.stuck_low, options.stuck_high), _ends(pim)
-            size = placed.weight.shape
-            faults = fault_map(size, *shares, ends, options.seed, 2 * number + 1)
+            faults = options.faults().of_node(number).drawn(spec, placed)
         placed.check_faults(spec, faults, node.name)
         if options.repair:
             placed, found = repair(placed, spec, tensors, faults)
         cells = placed.gather(faults, cells)
     return replace(node, spec=spec, tensors=tensors | {"cells": cells}), placed, found
-
-
-def _ends(pim: PIMArithmetic) -> tuple[int, int]:
-    """Levels at which cells get stuck: those of the lowest and the highest state."""
-    lowest = pim.states[0] if pim.states else 0
-    return (lowest << pim.grid_bits) + pim.off, pim.top

@@ -28,11 +28,14 @@ class Tile:
         The rows of the matrix that have a kept weight there.
     cells : float [n, slices × m]
         What each cell, or pair of cells, adds to a count.
+    ends : float [n, 2]
+        The most and the least that a line adds to any count, 0 included.
     """
 
     inputs: torch.Tensor
     outputs: torch.Tensor
     cells: torch.Tensor
+    ends: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Converted:
     Parameters
     ----------
     whole : float or int64 [rows, columns]
-        Of the tiles whose converters neither round nor saturate: there all is linear.
+        With a step of 1 a converter rounds nothing: what it does not saturate is linear.
     tiles : list of Tile
-        The others.
+        Those whose converters may saturate, and with another step all.
     """
 
     whole: torch.Tensor
@@ -75,11 +78,13 @@ def _(
         outputs = np.flatnonzero(kept[:, lines].any(axis=1))
         part = slices[:, outputs][:, :, here]  # [slices, outputs, inputs]
         high, low = (sign.sum(axis=2) for sign in (part.clip(0), part.clip(None, 0)))
-        if arithmetic.step == 1 and (low >= codes.low).all() and (high <= codes.high).all():
+        if arithmetic.step == 1:
             linear[:, here] = whole[:, here]
-            continue
+            if (low >= codes.low).all() and (high <= codes.high).all():
+                continue
         cells = torch.from_numpy(part.reshape(-1, len(here)).T.copy()).to(kind)
-        found.append(Tile(torch.from_numpy(here), torch.from_numpy(outputs), cells))
+        ends = torch.stack([cells.amax(dim=1).clamp_min(0), cells.amin(dim=1).clamp_max(0)], dim=1)
+        found.append(Tile(torch.from_numpy(here), torch.from_numpy(outputs), cells, ends))
     return Converted(carry(torch.from_numpy(linear), spec.accumulator()), found)
 
 
@@ -102,24 +107,45 @@ def _(
 def _converted(
     arithmetic: PIMArithmetic, spec: MatrixSpec, x: torch.Tensor, tiles: list[Tile]
 ) -> torch.Tensor:
-    """Accumulators int64 [vectors, rows] of values int32 [vectors, columns].
+    """What converters add to ``whole``, int64 [vectors, rows], of values int32 [vectors, columns].
+
+    With a step of 1 that is what saturation takes away, else all of the codes. Vectors of which no
+    count can saturate, or with another step reach the first code, add nothing and are left out:
+    most bits of most vectors are 0.
 
     A float of p bits divides integers below 2^p so that the floor of its quotient is that of the
     true one: they are at least 1/step apart from the next integer, and the rounding is smaller.
     """
-    places, codes = arithmetic.places(spec), arithmetic.codes(spec)
-    factors = torch.tensor(arithmetic.factors(spec))
-    reach = sum(abs(place) for place in places) * max(abs(codes.low), codes.high)
+    places, codes, step = arithmetic.places(spec), arithmetic.codes(spec), arithmetic.step
+    factors, half = torch.tensor(arithmetic.factors(spec)), arithmetic.step // 2
+    raised = arithmetic.raised(spec)
+    most = max(abs(codes.low), codes.high) + (max(abs(raised.low), raised.high) if step == 1 else 0)
+    reach = sum(abs(place) for place in places) * most
     kind = _single(IntRange(-reach, reach))
     acc = torch.zeros(len(x), spec.matrix_rows, dtype=torch.int64)
     for tile in tiles:
         own = x[:, tile.inputs]
         total = torch.zeros(len(x), tile.cells.shape[1], dtype=kind)
         for bit, place in enumerate(places):
-            counts = ((own >> bit) & 1).to(tile.cells.dtype) @ tile.cells
-            if arithmetic.step > 1:
-                counts.add_(arithmetic.step // 2).div_(arithmetic.step).floor_()
-            total.add_(counts.clamp_(codes.low, codes.high), alpha=place)
+            lines = ((own >> bit) & 1).to(tile.cells.dtype)
+            high, low = (lines @ tile.ends).unbind(dim=1)
+            if step == 1:
+                counted = (high > codes.high) | (low < codes.low)
+            else:
+                counted = (high >= step - half) | (low < -half)
+            chosen = counted.nonzero().squeeze(1)
+            if not len(chosen):
+                continue
+            every = len(chosen) == len(x)
+            counts = (lines if every else lines[chosen]) @ tile.cells
+            if step == 1:
+                counts = counts.clamp(codes.low, codes.high).sub_(counts)
+            else:
+                counts.add_(half).div_(step).floor_().clamp_(codes.low, codes.high)
+            if every:
+                total.add_(counts, alpha=place)
+            else:
+                total.index_add_(0, chosen, counts.to(kind), alpha=place)
         shares = total.long().unflatten(1, (len(factors), -1)) * factors[:, None]
         acc[:, tile.outputs] += shares.sum(dim=1)
     return acc

@@ -32,6 +32,7 @@ from model.ir.lanewise import lane_window
 from model.ir.mapping import FifoMapping, Mapping, StageMapping
 from model.ir.network import Network, Node
 from model.ir.pe_array import SLICE_LATENCY, PeArraySpec, requantize_latency
+from model.ir.pim_array import PimArraySpec
 from model.ir.pool import PoolSpec
 from model.ir.schedule import SLACK, waiting, with_fifos
 from model.ir.window_buffer import MOST_FRAMES, Feed, Paced, WindowBuffer, passing, sliding
@@ -40,8 +41,9 @@ from model.ir.window_feed import Loading, feed_of, loads
 SETTLED = 2
 """Frames that leave at equal times after each other before a schedule counts as periodic."""
 
-ALWAYS = 8
-"""Beats that may wait without a FIFO: they stay where they are."""
+FEW, RARE = 8, 100
+"""A few beats may wait without a FIFO, one for each RARE cycles of a frame, at most FEW: they stay
+where they are, in the registers of the stages before, and hold those up for a cycle at most."""
 
 
 def with_paced_fifos(mapping: Mapping, network: Network) -> Mapping:
@@ -82,7 +84,7 @@ def paced_depths(mapping: Mapping, network: Network) -> dict[tuple[str, int], in
             waits = waiting(come[0], np.arange(sources[0].count), taken, period)
             # The network's input waits outside, unless another stage reads it too.
             outside = node.inputs[0] == network.input.name and readers[node.inputs[0]] == 1
-            if waits > ALWAYS and not outside:
+            if waits > min(FEW, period // RARE) and not outside:
                 depths[node.name, 0] = waits + SLACK
         else:
             leave = _plain(come, output, costs[node.name])
@@ -136,6 +138,8 @@ class _Fed:
             return self._array(feed, engine)
         if isinstance(engine, CirculantArraySpec):
             return self._engine(feed, engine.steps(self.node.spec), np.arange(self._beats()))
+        if isinstance(engine, PimArraySpec):
+            return self._macros(feed, engine)
         return self._lanes(feed)
 
     def _beats(self) -> int:
@@ -158,6 +162,19 @@ class _Fed:
         offset = offset + 1 + SLICE_LATENCY + requantize_latency(layer)
         for taken, done in loads(self.window, feed, loading):
             yield taken, _in_turn((done[:, None] + offset).ravel())
+
+    def _macros(self, feed: Feed, engine: PimArraySpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """A PIM array: its copies take the vectors in turn, each as soon as it is loaded."""
+        layer, copies = self.node.spec, engine.copies
+        steps, behind = engine.pipeline(layer, self.stage.lanes)
+        offset = np.arange(self._beats()) + behind + SLICE_LATENCY + requantize_latency(layer)
+        loading = Loading(self.window.position_beats, layer.positions, copies, steps)
+        vector = np.arange(layer.positions)
+        last = np.minimum((vector // copies + 1) * copies, layer.positions) - 1
+        earlier = (last - vector) * self.window.position_beats
+        for taken, done in loads(self.window, feed, loading):
+            own = done[vector // copies] - earlier
+            yield taken, _in_turn((own[:, None] + offset).ravel())
 
     def _array(self, feed: Feed, engine: PeArraySpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A PE array: fold by fold, or group by group from its result memory."""

@@ -137,6 +137,12 @@ class PIMArithmetic(Arithmetic, kind="pim"):
         return 2 if self.form == "pairs" else 1
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """Levels at which cells get stuck: those of the lowest and of the highest state."""
+        lowest = self.states[0] if self.states else 0
+        return (lowest << self.grid_bits) + self.off, self.top
+
+    @property
     def top(self) -> int:
         """The highest nominal level, ``off`` included."""
         highest = self.states[-1] if self.states else (1 << self.cell_bits) - 1

@@ -25,6 +25,7 @@ from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.conv import ConvSpec
 from model.ir.cost import StageCost
 from model.ir.errors import BadInput
+from model.ir.faults import Faults
 from model.ir.layer import LayerSpec
 from model.ir.linear import LinearSpec
 from model.ir.macro import MacroSpec
@@ -33,7 +34,7 @@ from model.ir.matrix import MatrixSpec
 from model.ir.network import Node
 from model.ir.pe_array import SLICE_LATENCY, requantize_latency
 from model.ir.pim_arithmetic import PIMArithmetic
-from model.ir.placement import COLUMNS_MAX, Placement, place
+from model.ir.placement import COLUMNS_MAX, Placement, place, repair
 from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.tree import tree_stages
@@ -44,7 +45,7 @@ COPIES_MAX = 64
 MACROS_MAX = 4096
 
 LINE_LATENCY = 1
-"""The register of the word lines' bits, between the planes and the macros."""
+"""The register of the word lines' bits, between the planes and the macros; one more if moved."""
 
 ADD_LATENCY = 2
 """Registers behind a macro: the slices of a weight added up, then the bits of the activations."""
@@ -82,6 +83,9 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
         in a cycle, which is no more than a fast start of a simulation.
     body : str
         Name of a hard macro in place of the behavioural body.
+    faults : Faults or None
+        Stuck cells of each copy's macros, alike in all copies. Where they are repaired, a register
+        more stands before the macros, behind what puts moved word lines on their rows.
 
     With V vectors a frame, M outputs, activations of b bits, k steps (1 unless the blocks are
     circulant), W words a vector, ``E = b · k · share`` and ``B = ceil(M / lanes)`` output beats:
@@ -118,6 +122,7 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
     failures: int = 0
     endurance: int = 0
     body: str = ""
+    faults: Faults | None = None
 
     def __post_init__(self) -> None:
         check_int("cols", self.cols, 1, MAX_LANES)
@@ -160,16 +165,55 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
         """Outputs that a macro can have."""
         return (self.columns - self.spare) // pim_of(layer).columns_per_weight(layer)
 
-    def placement(self, node: Node) -> Placement:
-        """Where the cells lie; raises BadInput if they do not fit."""
+    def packed(self, node: Node) -> Placement:
+        """Where the cells lie before anything is moved; raises BadInput if they do not fit."""
         return place(node.spec, dict(node.tensors), self.columns, self.spare, thing=node.name)
 
-    def contents(self, node: Node) -> np.ndarray:
-        """What the cells hold, int64 [macros, rows, columns], the reference column included."""
-        levels = self.placement(node).levels(node.spec, dict(node.tensors))
-        if not self.macro(node.spec).reference:
-            return levels
-        return np.pad(levels, ((0, 0), (0, 0), (0, 1)), constant_values=pim_of(node.spec).off)
+    def placement(self, node: Node) -> Placement:
+        """Where the cells lie, moved around stuck cells if they are repaired."""
+        return self._located(node)[0]
+
+    def _located(self, node: Node) -> tuple[Placement, np.ndarray]:
+        """Where the cells lie, and of those that hold weights the stuck ones: levels, or -1."""
+        placed, layer = self.packed(node), node.spec
+        if self.faults is None:
+            return placed, np.full(placed.weight.shape, -1)
+        drawn = self.faults.drawn(layer, placed)
+        if self.faults.repair:
+            placed, _ = repair(placed, layer, dict(node.tensors), drawn)
+        return placed, np.where(placed.weight >= 0, drawn, -1)
+
+    def contents(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
+        """What is written into the cells, and the levels at which some are stuck, -1 elsewhere.
+
+        Both int64 [macros, rows, columns], the reference column included. A stuck cell is written
+        its nominal level; one where no weight is kept is not connected and does not count as stuck.
+        Raises BadInput if the network's cells are not those of these faults.
+        """
+        layer, tensors = node.spec, dict(node.tensors)
+        placed, stuck = self._located(node)
+        levels, pim = placed.levels(layer, tensors), pim_of(layer)
+        if ((stuck >= 0) & (stuck != levels)).any():
+            raise BadInput(
+                f"mapping: faults of the PIM array of {node.name}",
+                "stuck cells at other levels than the network's cells have there",
+                "the faults with which the network was converted",
+                "plan with the options of the conversion",
+            )
+        nominal = placed.spread_out(pim.nominal(layer, tensors), pim.off)
+        levels = np.where(stuck >= 0, nominal, levels)
+        if not self.macro(layer).reference:
+            return levels, stuck
+        wide = ((0, 0), (0, 0), (0, 1))
+        return np.pad(levels, wide, constant_values=pim.off), np.pad(
+            stuck, wide, constant_values=-1
+        )
+
+    @property
+    def line_latency(self) -> int:
+        """Registers between the planes and the macros."""
+        moves = self.faults is not None and self.faults.repair
+        return LINE_LATENCY + moves
 
     # -- steps and words
 
@@ -278,7 +322,7 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
                 "macros as MacroSpec has them",
                 "change it",
             ) from error
-        placed = self.placement(node)
+        placed = self.packed(node)
         tiles = len(pim_of(layer).tiles(layer, dict(node.tensors)))
         for name, found, wanted in (
             ("macros", self.macros, placed.macros),
@@ -335,7 +379,7 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
 
     def tail(self, layer: MatrixSpec, lanes: int) -> int:
         """Cycles from the start of a vector's last evaluation to its last beat of sums."""
-        ends = self.share + LINE_LATENCY + self.macro(layer).latency - 1 + ADD_LATENCY
+        ends = self.share + self.line_latency + self.macro(layer).latency - 1 + ADD_LATENCY
         ends += PICK_LATENCY + tree_stages(self.tiles)
         if self.steps(layer) == 1:
             return ends + self.beats(layer, lanes) - 1
@@ -373,6 +417,12 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
     def _pitch(self, layer: MatrixSpec, lanes: int) -> int:
         """Cycles from a vector to the next of one copy."""
         return max(self.vector_cycles(layer), self.beats(layer, lanes))
+
+    def pipeline(self, layer: MatrixSpec, lanes: int) -> tuple[int, int]:
+        """Cycles that a copy takes for a vector, and from the last of them to its first sums."""
+        pitch = self._pitch(layer, lanes)
+        last = self.vector_cycles(layer) - self.share + self.tail(layer, lanes)
+        return pitch, last - pitch - self.beats(layer, lanes) + 1
 
     def window(self, layer: ConvSpec) -> WindowBuffer:
         """The window in front of the array, which loads a frame while it reads another."""

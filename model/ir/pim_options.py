@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from model.ir.faults import Faults
 from model.ir.options import Options
 from model.ir.pim_arithmetic import ADC_BITS_MAX, GRID_BITS_MAX, STEP_MAX
 
@@ -73,3 +74,7 @@ class PIMOptions(Options):
     def stuck(self) -> bool:
         """Whether cells are stuck."""
         return self.stuck_low > 0 or self.stuck_high > 0
+
+    def faults(self) -> Faults:
+        """The stuck cells of the macros, as they are drawn; those of a node: ``of_node``."""
+        return Faults(self.stuck_low, self.stuck_high, self.seed, repair=self.repair)

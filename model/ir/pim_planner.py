@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from model.ir.beats import Beats
 from model.ir.conv import ConvSpec
 from model.ir.errors import BadInput
+from model.ir.faults import Faults
 from model.ir.mapping import MAX_LANES
 from model.ir.matrix import MatrixSpec
 from model.ir.network import Network, Node
@@ -35,6 +36,8 @@ class PimBudget:
         Whether cells are written by pulses, as the next ones say: see PimArraySpec.
     body : str
         Name of a hard macro.
+    faults : Faults or None
+        Stuck cells of the macros, those of each layer on its own stream.
     """
 
     columns: int
@@ -47,6 +50,7 @@ class PimBudget:
     failures: int = 0
     endurance: int = 0
     body: str = ""
+    faults: Faults | None = None
 
 
 def on_macros(node: Node) -> bool:
@@ -56,7 +60,11 @@ def on_macros(node: Node) -> bool:
 
 def pim_engines(network: Network, budget: PimBudget) -> dict[str, PimArraySpec]:
     """The array of each layer of pim arithmetic; raises BadInput for too few macros."""
-    ways = {node.name: _ways(node, budget) for node in network.nodes if on_macros(node)}
+    ways = {
+        node.name: _ways(node, number, budget)
+        for number, node in enumerate(network.nodes)
+        if on_macros(node)
+    }
     chosen = {name: found[0] for name, found in ways.items()}
     if budget.macros is None:
         return {name: engine for name, (_, engine) in chosen.items()}
@@ -83,7 +91,7 @@ def _macros(chosen: dict) -> int:
     return sum(engine.copies * engine.macros for _, engine in chosen.values())
 
 
-def _ways(node: Node, budget: PimBudget) -> list[tuple[int, PimArraySpec]]:
+def _ways(node: Node, number: int, budget: PimBudget) -> list[tuple[int, PimArraySpec]]:
     """Arrays with ever more copies, each with its cycles per frame, which fall."""
     layer, tensors = node.spec, dict(node.tensors)
     placed = place(layer, tensors, budget.columns, budget.spare, thing=node.name)
@@ -108,6 +116,7 @@ def _ways(node: Node, budget: PimBudget) -> list[tuple[int, PimArraySpec]]:
             budget.failures,
             budget.endurance,
             budget.body,
+            budget.faults.of_node(number) if budget.faults else None,
         )
         engine = _wide(engine, layer)
         cycles = _cycles(engine, node)

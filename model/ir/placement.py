@@ -89,7 +89,7 @@ class Placement:
 
     def levels(self, layer: MatrixSpec, tensors: Tensors) -> np.ndarray:
         """What the cells hold, int64 [macros, R, C]; ``off`` in a cell without a weight."""
-        return self._spread_out(layer.arithmetic.levels(layer, tensors), layer.arithmetic.off)
+        return self.spread_out(layer.arithmetic.levels(layer, tensors), layer.arithmetic.off)
 
     def gather(self, values: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """``cells`` [columns per weight, *shape of weight] with the macros' ``values`` [macros, R,
@@ -121,7 +121,27 @@ class Placement:
                 "state levels on the grid of the arithmetic",
             )
 
-    def _spread_out(self, cells: np.ndarray, rest: int) -> np.ndarray:
+    def moves(self, packed: "Placement", unit: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Where rows and columns come from and go to, of a placement that was made of ``packed``.
+
+        The first, int64 [macros, R], names for each row the row of ``packed`` whose line it has;
+        the second, int64 [macros, C // unit], for each ``unit`` of columns of ``packed`` where it
+        lies now. Both are permutations of each macro.
+        """
+        columns = (slice(None), slice(0, self.output.shape[1] // unit * unit, unit))
+        keys = [
+            [placed.output[columns] * (placed.part.max() + 1) + placed.part[columns], placed.line]
+            for placed in (packed, self)
+        ]
+        columns, rows = (
+            np.array([_sources(old, new) for old, new in zip(before, after, strict=True)])
+            for before, after in zip(*keys, strict=True)
+        )
+        return rows, np.argsort(columns, axis=1)
+
+    def spread_out(self, cells: np.ndarray, rest: int) -> np.ndarray:
+        """Values [columns per weight, *shape of weight] of cells at their places, int64 [macros, R,
+        C], and ``rest`` in a cell without a weight."""
         flat = cells.reshape(len(cells), -1)
         part = np.broadcast_to(self.part[:, None, :], self.weight.shape)
         where = self.weight >= 0
@@ -260,7 +280,7 @@ def repair(
     """
     placement.check_faults(layer, faults)
     pim = layer.arithmetic
-    wanted = placement._spread_out(pim.nominal(layer, tensors), -1)
+    wanted = placement.spread_out(pim.nominal(layer, tensors), -1)
     factors = np.abs(np.array(pim.factors(layer))).repeat(pim.sides)
     line, output, part = (a.copy() for a in (placement.line, placement.output, placement.part))
     before = _errors(wanted, faults, factors, placement.part)
@@ -279,6 +299,25 @@ def repair(
     moved_to = _filled(pim.stored(layer, tensors), placement.tile, line, output, part)
     stuck = int((faults >= 0).sum())
     return moved_to, Repair(stuck, hit, remaining, before[0], after, rows, columns)
+
+
+def _sources(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Of each place of ``after``, that of the same key in ``before``; both have the same keys.
+
+    What has no key (a negative one) stays where it can.
+    """
+    found = np.full(len(after), -1)
+    place_of = {int(key): place for place, key in enumerate(before) if key >= 0}
+    for place, key in enumerate(after.tolist()):
+        if key >= 0:
+            found[place] = place_of[key]
+    left = sorted(set(range(len(after))) - set(found[found >= 0].tolist()))
+    rest = np.flatnonzero(found < 0).tolist()
+    still = [place for place in rest if place in set(left)]
+    found[still] = still
+    moved = [place for place in rest if place not in set(still)]
+    found[moved] = [place for place in left if place not in set(still)]
+    return found
 
 
 def _errors(

@@ -118,3 +118,65 @@ def test_evaluation_needs_quantizers() -> None:
 def test_shares_above_one_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 1 together"):
         MismatchOptions(stuck_low=0.6, stuck_high=0.6)
+
+
+FORMS = [("twos_complement", 1), ("twos_complement", 3), ("pairs", 1), ("pairs", 4)]
+
+
+@pytest.mark.parametrize(("form", "cell_bits"), FORMS)
+def test_slices_hold_every_value_as_pim_arithmetic_does(form: str, cell_bits: int) -> None:
+    levels = Levels(8)
+    values = torch.arange(-levels.top, levels.top + 1.0)
+    nothing = MismatchOptions(cells=form, cell_bits=cell_bits)
+    assert torch.equal(drawn_weights(values, levels, None, nothing), values)
+    # all cells in their highest state: the same sum of slices, whatever they should hold
+    stuck = MismatchOptions(cells=form, cell_bits=cell_bits, stuck_high=1.0)
+    top = 2**cell_bits - 1
+    if form == "pairs":
+        wanted = 0.0
+    else:
+        low = sum(2**n for n in range(0, 7, cell_bits))
+        wanted = float(top * (low - 2 ** (8 - cell_bits)))
+    assert torch.equal(drawn_weights(values, levels, None, stuck), torch.full_like(values, wanted))
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "deviation"),
+    [
+        ("twos_complement", -1.0, sum(4.0**n for n in range(8)) ** 0.5),
+        ("twos_complement", 5.0, 17.0**0.5),
+        ("pairs", -1.0, 1.0),
+        ("pairs", 5.0, 17.0**0.5),
+    ],
+)
+def test_each_set_cell_of_a_slice_deviates_by_itself(
+    form: str, value: float, deviation: float
+) -> None:
+    torch.manual_seed(0)
+    drawn = drawn_weights(
+        torch.full((40_000,), value),
+        Levels(8),
+        None,
+        MismatchOptions(spread=0.1, cells=form),
+    )
+    assert float(drawn.std()) == pytest.approx(0.1 * deviation, rel=0.03)
+    assert float(drawn.mean()) == pytest.approx(value, abs=0.005 * deviation)
+
+
+def test_the_scale_feels_deviations_in_its_steps() -> None:
+    weight = torch.tensor([[-1.27, -0.01], [-0.01, -1.27]])
+    quantizer = WeightQuantizer(
+        weight, Levels(8), None, MismatchOptions(stuck_high=1.0, cells="twos_complement")
+    )
+    quantizer(weight).sum().backward()
+    quiet = WeightQuantizer(weight, Levels(8))
+    quiet(weight).sum().backward()
+    assert quiet.values(weight).tolist() == [[-127, -1], [-1, -127]]
+    off = 2 * 126 * float(quiet.scale.detach()) * quiet.damp  # all became -1
+    found = float(quantizer.log_scale.grad) - float(quiet.log_scale.grad)
+    assert found == pytest.approx(off, rel=1e-4)
+
+
+def test_bits_of_cells_without_slices_are_refused() -> None:
+    with pytest.raises(ValueError, match="cell_bits only for cells"):
+        MismatchOptions(cell_bits=2)

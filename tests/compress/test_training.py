@@ -82,7 +82,7 @@ def test_killed_between_the_files_of_a_checkpoint_the_one_before_it_stays(
     data = tiny.dataset()
     options = TrainOptions(epochs=4, batch=10, learning_rate=1e-2, shift=1, average=0.9)
     whole = fit(tiny.network(dropout=0.3), data, options, seed=5)
-    replace, calls = checkpoint._replace, []
+    replace, calls = checkpoint.replace, []
 
     def stop(path: Path, content: bytes) -> None:
         calls.append(path.name)
@@ -91,7 +91,7 @@ def test_killed_between_the_files_of_a_checkpoint_the_one_before_it_stays(
         replace(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_replace", stop)
+        patch.setattr(checkpoint, "replace", stop)
         with pytest.raises(Interrupted):
             fit(tiny.network(dropout=0.3), data, options, seed=5, folder=tmp_path)
     assert calls[-1] == checkpoint.NAME

@@ -12,9 +12,18 @@ from rich.console import Console
 from gyre import pim_compare
 from gyre.flow import ZOO
 from gyre.pim_compare import ALEXNET, LENET5, LENET5_POINTS, NETWORKS, VGG16
-from model.ir.network import Network
+from gyre.pim_energy import placed_layer
+from model.ir.block_circulant import BlockCirculantStorage
+from model.ir.conv import ConvSpec
+from model.ir.network import Network, Node
+from model.ir.numerics import UniformFormat
+from model.ir.pim_arithmetic import PIMArithmetic
+from model.ir.pim_array import PimArraySpec
+from model.ir.placement import place
+from model.ir.requantize import RequantizeSpec
+from model.ir.storage import DenseStorage
 from sim import technology
-from sim.pim_events import programming
+from sim.pim_events import MacroShape, programming
 from tests.tools import refused
 
 SOT, CMOS = technology.load_cell("sot_mram"), technology.load_cmos()
@@ -190,3 +199,46 @@ def test_refuses_an_unknown_part_and_an_unknown_technology(
         pim_compare.main(["alexnet"])
     assert "unknown part 'alexnet'" in capsys.readouterr().err
     assert refused(lambda: pim_compare.main(["lenet5", "--sot", "flux"])).found == "'flux'"
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize(("share", "copies"), [(1, 1), (4, 1), (2, 5)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "weight_bits"), [(16, 24, 8), (32, 9, 4), (256, 256, 8)]
+)
+def test_convolutions_are_those_of_the_arrays_in_rtl(
+    k: int, share: int, copies: int, rows: int, columns: int, weight_bits: int
+) -> None:
+    """Cycles and tiles; those of arrays are held equal to the simulator by tests of the arrays."""
+    weights, entered = UniformFormat(weight_bits, True), UniformFormat(5, False)
+    pim = PIMArithmetic(rows, 1, "twos_complement")
+    spec = ConvSpec(
+        *(7, 6, 6, 10, 3, 2, 1, 0, 1, entered, weights),
+        RequantizeSpec(entered, 4, "one", 0, 8),
+        arithmetic=pim,
+        storage=DenseStorage() if k == 1 else BlockCirculantStorage(k, 6),
+    )
+    shapes = spec.tensor_shapes()
+    rng = np.random.default_rng(1)
+    tensors = {name: rng.integers(-7, 8, shape) for name, shape in shapes.items()}
+    placement = place(spec, tensors, columns, 0, None, "conv")
+    array = PimArraySpec(
+        cols=3 * 6,
+        columns=columns,
+        macros=placement.macros,
+        tiles=len(pim.tiles(spec, tensors)),
+        copies=copies,
+        share=share,
+    )
+    shape = MacroShape(rows, columns, columns_per_converter=share)
+    matrix = pim_compare.Matrix("conv", spec.vectors, spec.matrix_columns, 10, positions=6)
+    (found,) = pim_compare.placed(matrix, shape, weight_bits, 5, k)
+    found = dataclasses.replace(found, copies=copies)
+    counted = placed_layer(Node("conv", spec, ("x",), 1.0, tensors), array)
+    assert spec.vectors == 25
+    assert found.cycles == counted.cycles == -(-25 // copies) * array.vector_cycles(spec)
+    assert sorted(map(dataclasses.astuple, found.tiles)) == sorted(
+        map(dataclasses.astuple, counted.tiles)
+    )
+    assert found.adder_bits == counted.adder_bits
+    assert found.macs == counted.macs

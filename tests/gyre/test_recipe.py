@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from gyre import recipe as recipes
 from model.compress.constraints import ColumnSparsity
 from model.ir.errors import BadInput
+from model.ir.faults import Faults
 from model.ir.pim_planner import PimBudget
 from model.ir.planner import Budget
 
@@ -238,6 +240,11 @@ def test_the_budget_of_macros_is_that_of_both_sections(path: Path) -> None:
     recipe = recipes.load(path, sets)
     found = recipe.mapping.budget(recipe.format.pim)
     macros = PimBudget(48, 6, 4, 9, programs=True, write_cycles=3, attempts=5)
+    stuck = ["format.pim.stuck_high=0.25", "format.pim.repair=true", "format.pim.seed=7"]
+    faulty = recipes.load(path, sets + stuck)
+    assert faulty.mapping.budget(faulty.format.pim).pim == replace(
+        macros, faults=Faults(0.0, 0.25, 7, repair=True)
+    )
     assert found == Budget(256, pim=macros)
     assert recipes.load(path).mapping.budget(recipe.format.pim).pim is None
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gyre import campaign, campaign_rows, results, zoo
 from gyre import recipe as recipes
-from gyre import results, zoo
 from gyre.compression import GOLDEN_TOLERANCE
 from model import data
 from model.ir.checksums import write_sums
@@ -96,6 +96,7 @@ def test_kept_networks_are_those_of_their_recipes(folder: Path) -> None:
     """A kept network that its recipe no longer makes could not be made again."""
     network, origin = zoo.read_entry(folder)
     known = [recipes.load(path, variant=variant) for path, variant in results.recipes([])]
+    known += [campaign.of_row(row).recipe for row in campaign_rows.read_all()]
     (recipe,) = (recipe for recipe in known if recipe.name == folder.name)
     assert origin.recipe == recipe.hash == zoo.recipe_of(origin).hash
     assert origin.data_name == recipe.data.name

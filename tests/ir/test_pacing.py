@@ -5,12 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model.ir.block_sparse import BlockSparseStorage
 from model.ir.conv import ConvSpec
 from model.ir.mapping import Engine, FifoMapping, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 from model.ir.pacing import paced_depths, with_paced_fifos
 from model.ir.pe_array import PeArraySpec
+from model.ir.pim_arithmetic import PIMArithmetic
+from model.ir.pim_array import PimArraySpec
+from model.ir.pool import AveragePoolSpec
 from model.ir.requantize import RequantizeSpec
 from model.ir.window_buffer import Paced, WindowBuffer, Words, sliding
 
@@ -53,8 +57,40 @@ def test_a_fifo_that_is_deep_enough_stays() -> None:
     assert paced_depths(deeper, network) == {("b", 0): needed.depth}
 
 
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_a_window_behind_macros_needs_no_fifo(copies: int) -> None:
+    """It loads a frame while it reads another, and finds every beat that the macros give."""
+    network, pim = two_convolutions(), PIMArithmetic(32, 1, "twos_complement")
+    nodes = [replace(node, spec=replace(node.spec, arithmetic=pim)) for node in network.nodes]
+    network, engines = replace(network, nodes=tuple(nodes)), []
+    for node, cols, columns, tiles in zip(nodes, (3, 5), (8, 16), (1, 2), strict=True):
+        engines.append(Engine(node.name, PimArraySpec(cols, columns, tiles, tiles, copies)))
+    stages = StageMapping("a", "a", 1), StageMapping("b", "b", 2)
+    assert with_paced_fifos(Mapping(1, tuple(engines), stages), network).fifos == ()
+
+
 def test_the_input_of_the_network_waits_outside() -> None:
     assert all(fifo.node != "a" for fifo in with_paced_fifos(mapping(1), two_convolutions()).fifos)
+
+
+def test_a_few_beats_that_wait_need_a_fifo_only_in_a_short_frame() -> None:
+    def fifos(size: int) -> int:
+        mean = AveragePoolSpec(size, 2, 1, 1, 2, 1, U4, RULE)
+        storage = BlockSparseStorage(1, 2, 1, 1, 1, 3)
+        layer = ConvSpec(size, 1, 1, 1, 4, 1, 1, 0, 1, U4, S4, RULE, storage=storage)
+        blocks = {"row_sizes": [1], "column_sizes": [3, 1], "mask": [[0, 1]]}
+        nodes = []
+        for name, spec, edge in (("a", mean, "x"), ("b", layer, "a")):
+            zeros = {key: np.zeros(n, np.int64) for key, n in spec.tensor_shapes().items()}
+            tensors = {key: np.array(blocks.get(key, zero)) for key, zero in zeros.items()}
+            nodes.append(Node(name, spec, (edge,), 1.0, tensors))
+        network = Network("short", InputSpec("x", (size, 2, 1), U4, 1.0), tuple(nodes))
+        stages = StageMapping("a", None, 1), StageMapping("b", "b", 1)
+        found = Mapping(1, (Engine("b", PeArraySpec(1, 1, 2, 1)),), stages)
+        return len(with_paced_fifos(found, network).fifos)
+
+    assert fifos(7) == 1
+    assert fifos(200) == 0
 
 
 @pytest.mark.parametrize("pace", [1, 20])

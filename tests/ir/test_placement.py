@@ -219,6 +219,27 @@ def test_repair_never_errs_more_and_reports_what_is_left(form: str, share: float
                 assert all(b[1] == a[1] + 1 for a, b in itertools.pairwise(pairs) if a[1] % 2 == 0)
 
 
+@pytest.mark.parametrize("form", ["twos_complement", "pairs"])
+def test_moves_lead_from_the_packing_to_the_repaired_placement(form: str) -> None:
+    spec, tensors = layer(20, 9, pim={"form": form, "rows": 16, "cell_bits": 2})
+    placed, unit = place(spec, tensors, 15, spare=3), spec.arithmetic.sides
+    for seed in range(4):
+        faults = fault_map(placed.weight.shape, 0.1, 0.1, (0, 3), seed, 0)
+        moved, report = repair(placed, spec, tensors, faults)
+        rows, columns = moved.moves(placed, unit)
+        assert (np.sort(rows) == np.arange(16)).all()
+        assert (np.sort(columns) == np.arange(15 // unit)).all()
+        assert (moved.line == np.take_along_axis(placed.line, rows, 1)).all()
+        for side in range(unit):
+            for before, after in ((placed.output, moved.output), (placed.part, moved.part)):
+                back = np.take_along_axis(after[:, side::unit], columns, 1)
+                assert (back == before[:, side : 15 // unit * unit : unit]).all()
+        moving = (rows != np.arange(16)) & (moved.line >= 0)
+        assert moving.sum() <= report.rows
+    still = placed.moves(placed, unit)
+    assert all((found == np.arange(found.shape[1])).all() for found in still)
+
+
 def test_a_dead_column_moves_to_a_spare_one() -> None:
     spec, tensors = layer(8, 3)
     placed = place(spec, tensors, 8, spare=2)

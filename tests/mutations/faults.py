@@ -520,4 +520,95 @@ CONV = [
     ),
 ]
 
-FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT, *CONV]
+_PIM = "hdl/pim/array.py"
+_MACRO = "hdl/pim/gyre_macro.v"
+_SHIFT_ADD = "hdl/pim/gyre_shift_add.v"
+
+PIM = [
+    Mutation(
+        "RTL: the bits of an activation come the other way round",
+        _PIM,
+        "for bit in range(bits) for signal in whole",
+        "for bit in reversed(range(bits)) for signal in whole",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: the top bit of signed activations counts positive",
+        _PIM,
+        "first if layer.in_format.values.signed else Const(0)",
+        "Const(0) if layer.in_format.values.signed else Const(0)",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: the slice of the signs counts positive",
+        _SHIFT_ADD,
+        "-(code << SIGN_STEP)",
+        "(code << SIGN_STEP)",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: a converter does not saturate",
+        _MACRO,
+        "if (v > HIGH) v = HIGH;",
+        "",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: a converter rounds down",
+        "hdl/pim/macro.py",
+        "spec.step // 2 + spec.offset * spec.step",
+        "spec.offset * spec.step",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: the off current stays in the counts",
+        _MACRO,
+        "v = v - reference;",
+        "",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: the first row tile is left out",
+        _PIM,
+        "terms = [part[lane] for part in picked]",
+        "terms = [part[lane] for part in picked[1:]]",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: a circulant block turns the other way on its word lines",
+        "hdl/pim/gyre_planes.v",
+        "((seen << 1) & ~HEADS) | ((seen >> (K - 1)) & HEADS)",
+        "((seen >> 1) & ~(HEADS << (K - 1))) | ((seen & HEADS) << (K - 1))",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: copies give their sums in another order",
+        _PIM,
+        "self.o.p.codes.eq(unit.o.p.codes)",
+        "self.o.p.codes.eq(units[n - 1].o.p.codes)",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: a moved row takes the bit of its own line",
+        "hdl/pim/gyre_moves.v",
+        "own[move[0+:ROW_BITS]]",
+        "own[move[ROW_BITS+:ROW_BITS]]",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: a moved column is read where it was",
+        _SHIFT_ADD,
+        "column = columns[m*CODES+at*SLICES+q];",
+        "column = at*SLICES+q;",
+        "probe_pim",
+    ),
+    Mutation(
+        "RTL: a stuck cell is written",
+        _MACRO,
+        'if (STUCK != "") keep = keep | stuck[(number*SPAN+row)*CHUNKS+e];',
+        "",
+        "probe_pim",
+    ),
+]
+
+FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT, *CONV, *PIM]

@@ -10,7 +10,7 @@ from tests.mutations.planting import DETECTED, edit, planted, run_probe
 
 def marked(probe: str) -> list[pytest.MarkDecorator]:
     """The markers of the tests that run a probe."""
-    return [pytest.mark.rtl] if probe in ("probe_rtl", "probe_circulant", "probe_conv") else []
+    return [] if probe in ("probe_golden", "probe_removal") else [pytest.mark.rtl]
 
 
 PROBES = [

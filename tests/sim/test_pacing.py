@@ -12,6 +12,9 @@ from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 from model.ir.pacing import with_paced_fifos
 from model.ir.pe_array import PeArraySpec
+from model.ir.pim_arithmetic import PIMArithmetic
+from model.ir.pim_array import PimArraySpec
+from model.ir.placement import place
 from model.ir.requantize import RequantizeSpec
 from sim.block import FULL_SPEED, Pattern, run_blocks
 from tests.examples import codes_of
@@ -41,6 +44,20 @@ def two_convolutions(name: str) -> tuple[Network, Mapping]:
     engines = Engine("a", PeArraySpec(1, 3)), Engine("b", PeArraySpec(1, 15))
     stages = StageMapping(f"{name}0", "a", 1), StageMapping(f"{name}1", "b", 1)
     return network, Mapping(1, engines, stages).check(network)
+
+
+def on_macros(name: str, copies: int) -> tuple[Network, Mapping]:
+    """The same two on macros of 32 x 16 cells, their sums a channel a beat."""
+    network, pim = two_convolutions(name)[0], PIMArithmetic(32, 1, "twos_complement")
+    nodes = tuple(replace(n, spec=replace(n.spec, arithmetic=pim)) for n in network.nodes)
+    network, engines = replace(network, nodes=nodes), []
+    for node, cols in zip(nodes, (3, 15), strict=True):
+        tensors = dict(node.tensors)
+        macros, tiles = place(node.spec, tensors, 16).macros, len(pim.tiles(node.spec, tensors))
+        engines.append(Engine(node.name, PimArraySpec(cols, 16, macros, tiles, copies)))
+    stages = tuple(StageMapping(node.name, node.name, 1) for node in nodes)
+    mapping = Mapping(1, tuple(engines), stages).check(network)
+    return network, with_paced_fifos(mapping, network)
 
 
 def residual(name: str, rng: np.random.Generator) -> tuple[Network, Mapping]:
@@ -103,6 +120,7 @@ def test_with_fifos_before_windows_a_network_keeps_the_pace_of_its_slowest_stage
     require_tools("g++")
     plain, paced = two_convolutions("plain"), two_convolutions("paced")
     pairs = [plain, (paced[0], with_paced_fifos(paced[1], paced[0]))]
+    pairs += [on_macros("macros", 1), on_macros("copies", 2)]
     assert len(pairs[1][1].fifos) == 1
     blocks = [block_of(network, mapping, FRAMES, 1) for network, mapping in pairs]
     stalled = Pattern(True, True, 5)
@@ -116,4 +134,4 @@ def test_with_fifos_before_windows_a_network_keeps_the_pace_of_its_slowest_stage
         slowest = max(cost.cycles for _, cost in replace(mapping, fifos=()).costs(network))
         gaps.append(traces[network.name, FULL_SPEED].gaps[-1] / slowest)
     assert gaps[0] > 1.1
-    assert gaps[1] == 1
+    assert gaps[1:] == [1, 1, 1]

@@ -46,9 +46,18 @@ class FixedMask(Composable):
         self.mask = mask
         self.grid = grid
         self.per_row = per_row
+        self._moved: torch.Tensor | None = None
 
     def project(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight * self.mask.to(weight.device)
+        return weight * self._on(weight.device)
+
+    def _on(self, device: torch.device) -> torch.Tensor:
+        """The mask on a device; that of a device other than its own is copied once."""
+        if self.mask.device == device:
+            return self.mask
+        if self._moved is None or self._moved.device != device:
+            self._moved = self.mask.to(device)
+        return self._moved
 
     def freeze(self, weight: torch.Tensor) -> "FixedMask":
         return self

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.compress.execution import full_precision
 from model.ir.errors import BadInput
 
 
@@ -74,7 +75,8 @@ class BlockSparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Samples [..., in_features] to [..., out_features]."""
         lead = x.shape[:-1]
-        y = self.product()(x.reshape(-1, self.in_features))
+        with full_precision(x) as x:
+            y = self.product()(x.reshape(-1, self.in_features))
         return (y if self.bias is None else y + self.bias).reshape(*lead, self.out_features)
 
     def product(self) -> Callable[[Tensor], Tensor]:

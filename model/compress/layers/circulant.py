@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.compress.constraints.circulant import defining_vectors, expand_vectors
+from model.compress.execution import full_precision
 from model.ir.errors import BadInput
 
 MATRIX_TRANSFORM = 64
@@ -130,7 +131,8 @@ class CirculantLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Samples [..., in_features] to [..., out_features]."""
         lead = x.shape[:-1]
-        y = self.product()(x.reshape(-1, self.in_features))
+        with full_precision(x) as x:
+            y = self.product()(x.reshape(-1, self.in_features))
         return (y if self.bias is None else y + self.bias).reshape(*lead, self.out_features)
 
     def product(self) -> Callable[[Tensor], Tensor]:
@@ -223,6 +225,10 @@ class CirculantConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames [frames, in_channels, rows, columns], as ``nn.Conv2d``."""
+        with full_precision(x) as x:
+            return self._convolved(x)
+
+    def _convolved(self, x: Tensor) -> Tensor:
         k, p, q = self.k, len(self.weight), blocks_of(self.in_channels, self.k)
         if q * k > self.in_channels:
             x = functional.pad(x, (0, 0, 0, 0, 0, q * k - self.in_channels))
