@@ -279,6 +279,20 @@ def test_design_that_does_not_fit_is_told_what_is_over_and_what_would_fit(
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("build", "no_training")
+@pytest.mark.parametrize("verb", ["run", "compress", "export", "verilog", "simulate"])
+def test_device_and_precision_that_are_not_there_are_refused_before_any_training(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.delenv("GYRE_DEVICE", raising=False)
+    said = call(verb, tiny, "--out", out, "--device", "abacus")
+    check_refusal(said, "device (GYRE_DEVICE)", "'abacus'", "auto, cpu", "choose one of these")
+    said = call(verb, tiny, "--out", out, "--device", "cpu", "--precision", "bfloat16")
+    check_refusal(said, "precision (GYRE_PRECISION)", "on the CPU", "float32", "leave it out")
+    assert not out.exists()
+    assert "GYRE_DEVICE" not in os.environ  # a choice holds for its command alone
+
+
 # --- data sets and the zoo ---------------------------------------------------------------------
 
 
