@@ -219,8 +219,8 @@ RTL = [
     Mutation(
         "RTL: nothing is added for the rounding",
         _RTL_REQUANTIZE,
-        "product + bias + spec.rounding",
-        "product + bias",
+        "self.b + spec.rounding",
+        "self.b",
         "probe_rtl",
     ),
     Mutation(
