@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from gyre import circulant_bench
+from gyre import axi_bench, circulant_bench
 from gyre.flow import ZOO, ZooFlow
 from hdl.accelerator import Accelerator
 from hdl.verilog import generate_accelerator
@@ -153,6 +153,17 @@ def circulant_engine() -> list[tuple[str, str, str]]:
     ]
 
 
+def axi_shell() -> list[tuple[str, str, str]]:
+    """10,000 frames through the AXI shell, with random pauses and broken frames."""
+    found = axi_bench.measure()
+    result, broken = found.result, found.result.short + found.result.long
+    counted = "all" if found.counted else "NOT ALL"
+    return [
+        ("AXI shell, good frames right", f"{result.right:,} of {result.good:,}", "all"),
+        ("  broken frames counted", f"{counted} of {broken}", "all"),
+    ]
+
+
 def main() -> None:
     """Measure, print a table, and write ``bench.json``."""
     console = Console()
@@ -161,7 +172,7 @@ def main() -> None:
     rows: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory(dir=root, prefix="bench-") as scratch:
         os.environ["GYRE_BUILD"] = scratch
-        for part in (time_to_verdict, simulation_speed, new_weights, circulant_engine):
+        for part in (time_to_verdict, simulation_speed, new_weights, circulant_engine, axi_shell):
             with console.status(part.__doc__.splitlines()[0]):
                 rows += part()
     table = Table(header_style="bold")

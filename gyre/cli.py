@@ -237,14 +237,17 @@ def verilog(
     out: OutOption = None,
     retrain: RetrainOption = False,
     variant: VariantOption = None,
+    top: Annotated[
+        str, typer.Option("--top", help="name of the top module, and before all others")
+    ] = "accelerator",
     device: DeviceOption = None,
     precision: PrecisionOption = None,
 ) -> None:
-    """Write Verilog, .hex files and a manifest."""
+    """Write the package: Verilog, .hex files, AXI shell, manifest, test bench, FuseSoC core."""
     with _flow(
         recipe, sets, out, retrain, variant=variant, device=device, precision=precision
     ) as flow:
-        flow.verilog()
+        flow.verilog(top)
 
 
 @app.command()
@@ -256,6 +259,13 @@ def simulate(
     out: OutOption = None,
     variant: VariantOption = None,
     processes: ProcessesOption = None,
+    wave: Annotated[
+        str | None,
+        typer.Option("--wave", help="write a VCD of these stages alone: names with commas, or all"),
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option("--frames", help="frames of the VCD: FIRST:END [0:1]")
+    ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
 ) -> None:
@@ -263,7 +273,13 @@ def simulate(
     with _flow(
         recipe, sets, out, variant=variant, processes=processes, device=device, precision=precision
     ) as flow:
-        _verdict(flow)
+        if wave is None and frames is not None:
+            raise BadInput("--frames", "no --wave", "a VCD to take them", "give --wave too")
+        if wave is None:
+            _verdict(flow)
+        elif (difference := flow.wave(wave, frames or "0:1")) is not None:
+            _fail(f"RTL differs from golden: {difference}")
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -299,14 +315,39 @@ def report(
     out: OutOption = None,
     variant: VariantOption = None,
 ) -> None:
-    """Show the report of the last run."""
+    """Show the report of the last run, and write it as one HTML page."""
     from gyre.report import read_report, show
 
     with _flow(recipe, sets, out, variant=variant) as flow:
         found = read_report(flow.out)
         show(found, _console())
+        flow.page(found)
     if not found["rtl"]["equal"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def fpga(
+    recipe: Annotated[
+        Path, typer.Argument(help="a recipe, or a folder of the zoo", metavar="RECIPE")
+    ],
+    device: Annotated[str, typer.Option("--device", help="an FPGA")] = "ecp5-85k",
+    sets: SetOption = None,
+    out: OutOption = None,
+    variant: VariantOption = None,
+) -> None:
+    """Place and route with Yosys and nextpnr: what an FPGA really needs, and how fast it is."""
+    with _flow(recipe, sets, out, variant=variant) as flow:
+        found = flow.fpga(device)
+        used, most, guess = found["used"], found["available"], found["estimate"]
+        for name, available in most.items():
+            error = found["error"][name]
+            off = "" if error is None else f" ({100 * error:+.1f} %)"
+            inside = f" and {used['ff_in_dsp']:,} in DSPs" if name == "ff" else ""
+            flow.say(
+                f"{name:<10} {used[name]:,} of {available:,}{inside}; estimate {guess[name]:,}{off}"
+            )
+        flow.say(f"fmax       {used['fmax_mhz']} MHz")
 
 
 def main() -> None:

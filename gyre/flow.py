@@ -6,11 +6,15 @@
     <out>/network/       the integer network
     <out>/verilog/       the package: Verilog, .hex files, manifest, checksums
     <out>/report.json    the report of the last run
+    <out>/fpga/<device>/ what the tools of `gyre fpga` leave, and their words
+    <out>/wave.vcd       waveforms, of `gyre simulate --wave`
+    <out>/report.html    the same as a page, of `gyre report`
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,10 @@ import torch
 from gyre import compression, training, zoo
 from gyre.pim_energy import sections
 from gyre.recipe import Recipe
-from gyre.report import FILE, make_report, write_report
+from gyre.report import FILE, make_report, read_report, write_report
 from hdl import package
-from hdl.accelerator import Accelerator
+from hdl.accelerator import Accelerator, count_ports
+from hdl.axi.shell import MODULE
 from hdl.verilog import generate_accelerator
 from model import data, golden
 from model.compress.training import lengths_of
@@ -31,10 +36,17 @@ from model.ir import network as networks
 from model.ir.errors import BadInput
 from model.ir.folders import check_folder
 from model.ir.network import Network
+from model.ir.pe_array import PeArraySpec
 from model.ir.planner import plan
+from sim import fpga as ecp5
 from sim.build import build_root
+from sim.compare import Difference
+from sim.fpga_estimate import dsp_blocks, estimate
+from sim.golden_frames import golden_frames
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
+from sim.wave import FILE as WAVE_FILE
+from sim.wave import check_stages, record_wave
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "zoo"
@@ -181,6 +193,11 @@ class Flow:
         """What makes the network anew."""
         return f"gyre compress {self.source} --retrain --record"
 
+    @property
+    def again(self) -> str:
+        """What comes to the same verdict anew."""
+        return f"gyre run {self.source}"
+
     def keep(self) -> Path:
         """Put the network, trained or resumed, into the zoo; returns its folder."""
         trained = self._made
@@ -205,10 +222,11 @@ class Flow:
         self.say(f"export     {folder}")
         return folder
 
-    def _check_out(self) -> None:
+    def _check_out(self, top: str = MODULE) -> None:
         """Raise BadInput if the results cannot go where they shall, before anything is made."""
         check_folder(self.out / "network", "network", networks.belongs)
-        check_folder(self.out / "verilog", "package", package.belongs)
+        folder = self.out / "verilog"
+        check_folder(folder, "package", package.belongs(folder, top))
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -225,14 +243,16 @@ class Flow:
         budget = mapping.budget(self.recipe.format.pim)
         return Accelerator(network, plan(network, budget, mapping.sequences))
 
-    def verilog(self) -> Path:
-        """Write the package and return its folder."""
-        self._check_out()
+    def verilog(self, top: str = MODULE) -> Path:
+        """Write the package under the name ``top`` and return its folder."""
+        package.check_top(top)
+        self._check_out(top)
         accelerator = self.accelerator
         begin = time.perf_counter()
         folder = self.out / "verilog"
         self.begin("generate Verilog")
-        package.write_package(accelerator, generate_accelerator(accelerator), folder)
+        design, frames = generate_accelerator(accelerator), golden_frames(accelerator)
+        package.write_package(accelerator, design, folder, frames, top)
         self.seconds["verilog"] = time.perf_counter() - begin
         self.say(f"verilog    {folder}")
         return folder
@@ -302,6 +322,108 @@ class Flow:
         self.say(f"report     {write_report(self.out, report)}")
         return verdict, report
 
+    def wave(self, stages: str, frames: str) -> Difference | None:
+        """Write a VCD of stages and test frames; returns the first difference from golden.
+
+        ``stages`` are names with commas between them, or ``all``; ``frames`` is ``FIRST:END``, of
+        sequences for a recurrent network.
+        """
+        split, network = self.dataset.test, self.trained.network
+        first, end = _span(frames, len(split))
+        accelerator = self.accelerator
+        names = [node.name for node in network.nodes] if stages == "all" else stages.split(",")
+        check_stages(accelerator, names)
+        codes = golden.quantize(network.input, split.real()[:end])[first:]
+        lengths = lengths_of(split, end)
+        path = self.out / WAVE_FILE
+        self.begin("build a simulator that can write a VCD, and run it")
+        difference = record_wave(
+            accelerator,
+            codes,
+            path,
+            names,
+            verilog=generate_accelerator(accelerator).verilog,
+            lengths=None if lengths is None else lengths[first:],
+        )
+        self.say(f"wave       {path}")
+        return difference
+
+    def fpga(self, name: str, goal_mhz: int = 100) -> dict[str, Any]:
+        """Place and route for a device; returns the figures, which join the last run's report."""
+        chosen = ecp5.device(name)
+        ecp5.check_tools()  # both before the network is trained
+        accelerator, network = self.accelerator, self.trained.network
+        design = generate_accelerator(accelerator)
+        guess = _estimate(accelerator, design.verilog)
+        if ecp5.excess(guess, chosen):
+            raise ecp5.does_not_fit(name, guess, chosen, self._fitting(chosen), "an estimate of")
+        folder = self.out / "fpga" / name
+        begin = time.perf_counter()
+        self.begin("synthesize with Yosys")
+        cells = ecp5.synthesize(design, folder)
+        if ecp5.excess(cells, chosen):
+            raise ecp5.does_not_fit(name, cells, chosen, self._fitting(chosen), "synthesized")
+        self.begin("place and route with nextpnr")
+        found = ecp5.place_and_route(folder, chosen, self.recipe.seed, goal_mhz)
+        found["ff_in_dsp"] = cells["ff_in_dsp"]
+        truth = found | {"ff": found["ff"] + found["ff_in_dsp"]}
+        figures = {
+            "device": name,
+            "used": found,
+            "available": chosen.capacity,
+            "estimate": guess,
+            "error": {key: guess[key] / truth[key] - 1 if truth[key] else None for key in guess},
+            "multipliers_in_dsp": found["dsp"] / guess["dsp"] if guess["dsp"] else None,
+            "seconds": time.perf_counter() - begin,
+        }
+        path = self.out / FILE
+        if path.exists():
+            report = read_report(self.out)
+            if report["network"] == network.hash():
+                write_report(self.out, report | {"fpga": figures})
+                self.say(f"report     {path}")
+        return figures
+
+    def _fitting(self, chosen: ecp5.Device) -> str:
+        """What to do about a design that is too large: a budget whose multipliers fit."""
+        network, now = self.trained.network, self.recipe.mapping
+        whole, budget = now.budget(self.recipe.format.pim), now.multipliers
+        while budget > 1:
+            budget = min(budget - 1, max(1, budget * 3 // 4))
+            try:
+                mapping = plan(network, replace(whole, multipliers=budget), now.sequences)
+            except BadInput:
+                break
+            costs = [cost for _, cost in mapping.costs(network)]
+            if ecp5.excess({"dsp": dsp_blocks(costs)}, chosen):
+                continue
+            accelerator = Accelerator(network, mapping)
+            guess = _estimate(accelerator, generate_accelerator(accelerator).verilog)
+            if not ecp5.excess(guess, chosen):
+                folds = ", ".join(
+                    f"{stage.node} {spec.rows} × {spec.cols}"
+                    for stage in mapping.stages
+                    if stage.engine is not None
+                    and isinstance(spec := mapping.engine(stage.engine), PeArraySpec)
+                )
+                cycles = max(cost.cycles for cost in costs)
+                return (
+                    f"set mapping.multipliers={budget}, which by the estimate takes "
+                    f"{guess['dsp']} DSP and {cycles:,} cycles a frame"
+                    + (f" (arrays of {folds})" if folds else "")
+                )
+        return "choose a larger device or compress further: no smaller budget fits it"
+
+    def page(self, report: dict[str, Any]) -> Path:
+        """Write a report as an HTML page; needs the network that the run has left."""
+        from gyre.page import make_page, write_page  # matplotlib takes a second to import
+
+        network = Network.load(self.out / "network")
+        page = make_page(report, network, [self.again])
+        path = write_page(self.out, page)
+        self.say(f"page       {path}")
+        return path
+
     def _energy(
         self, codes: torch.Tensor, verdict: Verdict
     ) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
@@ -314,7 +436,29 @@ class Flow:
             for name, count in result.counters.items()
             if name.startswith("steps_")
         }
-        return sections(network, mapping, codes, steps, self.recipe.mapping.technology)
+        written = {
+            node: result.counters[port]
+            for port, node, name in count_ports(mapping)
+            if name == "pulses"
+        }
+        return sections(network, mapping, codes, steps, self.recipe.mapping.technology, written)
+
+
+def _estimate(accelerator: Accelerator, verilog: str) -> dict[str, int]:
+    """What an accelerator takes of an FPGA, by its formulas and its text."""
+    costs = [cost for _, cost in accelerator.mapping.costs(accelerator.network)]
+    return estimate(costs, verilog, MODULE)
+
+
+def _span(text: str, count: int) -> tuple[int, int]:
+    """First and end of ``FIRST:END`` among so many frames."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    first, end = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not first < end <= count:
+        raise BadInput(
+            "--frames", repr(text), f"FIRST:END with FIRST < END <= {count}", "give such frames"
+        )
+    return first, end
 
 
 def from_zoo(network: Network, origin: zoo.Origin) -> Trained:
@@ -336,6 +480,7 @@ class ZooFlow(Flow):
     ) -> None:
         self.folder = folder
         self.network, self.origin = zoo.read_entry(folder)
+        self.sets = sets
         super().__init__(zoo.recipe_of(self.origin, sets), out, **options)
 
     @cached_property
@@ -356,3 +501,8 @@ class ZooFlow(Flow):
         """The kept network."""
         self.say(f"network    {self.folder}")
         return from_zoo(self.network, self.origin)
+
+    @property
+    def again(self) -> str:
+        """What comes to the same verdict anew."""
+        return " ".join([f"gyre simulate {self.folder}", *(f"--set {text}" for text in self.sets)])

@@ -8,6 +8,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from hdl.verilog import generate_accelerator
 from model import golden
 from model.ir.errors import BadInput
 from sim import technology
+from sim.build import BuildError
+from sim.gates import sta_power
 from sim.gates.liberty import Library, read_liberty
 from sim.gates.power import Access, Part, accesses, measure
-from sim.gates.simulation import GateSimulator, margin
+from sim.gates.simulation import Activity, GateSimulator, margin
 from sim.gates.synthesis import Netlist, find_yosys, synthesize
 from sim.gates.timing import Timing, analyse, check_period, find_sta
 from sim.technology import LEVELS, MemoryTechnology, Range
@@ -77,7 +80,7 @@ def synth(
 
 def of_accelerator(
     accelerator: Accelerator,
-    codes: torch.Tensor,
+    codes: torch.Tensor | None,
     library: Library,
     constants: MemoryTechnology,
     period: float,
@@ -87,7 +90,8 @@ def of_accelerator(
 ) -> dict[str, Any]:
     """The report of an accelerator; ``codes`` are the input codes of the frames to simulate.
 
-    Those of the margin at either end are compared, but not counted.
+    Those of the margin at either end are compared, but not counted. None simulates nothing: area
+    and timing are all that is found.
     """
     network, mapping = accelerator.network, accelerator.mapping
     missing: list[str] = []
@@ -122,6 +126,11 @@ def of_accelerator(
         report["timing"] = _timing(analyse(netlist, library, constants, period))
     except BadInput as error:
         missing.append(str(error))
+    if codes is None:
+        parts = measure(netlist, library, None, period * 1e-9)
+        report["area"] = _area(netlist, library, parts, constants)
+        report["seconds"] = time.perf_counter() - begun
+        return report
     begin("build and run the gate netlist")
     result, activity = GateSimulator(accelerator, netlist, library, len(codes)).measure(codes)
     expected = golden.run(network, codes)
@@ -141,8 +150,31 @@ def of_accelerator(
     seconds = period * 1e-9 * activity.cycles / activity.frames
     report |= _energy(parts, accesses(netlist, activity), constants, seconds)
     report["area"] = _area(netlist, library, parts, constants)
+    if "timing" in report:
+        try:
+            report["opensta"] = _beside(netlist, library, constants, activity, period)
+        except BuildError as error:  # another version of OpenSTA, say
+            missing.append(f"energy by OpenSTA: {str(error).splitlines()[0]}")
     report["seconds"] = time.perf_counter() - begun
     return report
+
+
+def _beside(
+    netlist: Netlist,
+    library: Library,
+    constants: MemoryTechnology,
+    activity: Activity,
+    period: float,
+) -> dict[str, Any]:
+    """Section ``opensta`` of the report: its energy of logic and registers, and our own."""
+    theirs, ours = sta_power.compare(netlist, library, constants, activity, period * 1e-9)
+    wired, _ = sta_power.compare(netlist, library, constants, activity, period * 1e-9, wires=True)
+    return {
+        "unit": "nJ a frame",
+        "opensta": {key: value * 1e9 for key, value in asdict(theirs).items()},
+        "own": {key: value * 1e9 for key, value in asdict(ours).items()},
+        "nets_with_wires": wired.nets * 1e9,
+    }
 
 
 def _timing(timing: Timing) -> dict[str, Any]:
@@ -318,6 +350,13 @@ def facts(report: dict[str, Any]) -> list[str]:
             f" {energy['wires_factor']} times the gates",
             f"           {energy['if_small_memories_cost_as_8_kb']:.2f} nJ if small memories cost a"
             " bit what 8 KB do",
+        ]
+    if "opensta" in report:
+        theirs, ours = report["opensta"]["opensta"], report["opensta"]["own"]
+        pairs = ", ".join(f"{key} {theirs[key]:.3f} ({ours[key]:.3f})" for key in theirs)
+        lines += [
+            f"opensta    logic and registers, ours in brackets, nJ: {pairs}",
+            f"           nets {report['opensta']['nets_with_wires']:.3f} under its wire load",
         ]
     lines += [f"missing    {text}" for text in report["missing"]]
     lines.append(f"not counted: {', '.join(report['not_counted'])}")

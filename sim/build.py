@@ -54,13 +54,14 @@ def build(
     bare: bool = False,
     quick: bool = False,
     sources: Sequence[Path] = (),
+    clock: str = "clk",
 ) -> tuple[Path, bool]:
     """Build a simulator and return its folder, and whether it was there already.
 
     Parameters
     ----------
     verilog : str
-        The whole design; its top has an input ``clk``, which the main program drives.
+        The whole design; the main program drives the top's input ``clock``.
     top : str
         Name of the top module, and of the executable in the folder.
     public : sequence of str
@@ -73,6 +74,8 @@ def build(
         For runs of a few thousand cycles: built in two thirds of the time, and slow.
     sources : sequence of Path
         C++ files that the Verilog calls (DPI).
+    clock : str
+        Name of the top's clock.
 
     The key covers the Verilog, the control file, the main programs, the flags and the versions of
     all tools. A build happens in a scratch folder that is renamed at the end, so neither a crash
@@ -86,7 +89,7 @@ def build(
     flags = [*VERILATOR_FLAGS, "--top-module", top, *(["--trace-vcd"] if trace else [])]
     if sources:  # gates: much text of which each piece is simple, so few large units
         flags += ["--output-split", "400000"]
-    parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, level]), tools.versions]
+    parts = [verilog, control, " ".join([*flags, *CXX_FLAGS, level, clock]), tools.versions]
     parts += [
         Path(__file__).read_text(),
         BARE_MAIN.read_text() if bare else "",
@@ -103,7 +106,7 @@ def build(
             return folder, True
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}-"))
         try:
-            _build(tools, scratch, verilog, control, flags, top, trace, bare, level, sources)
+            _build(tools, scratch, verilog, control, flags, top, trace, bare, level, sources, clock)
             os.replace(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -129,6 +132,7 @@ def _build(
     bare: bool,
     level: str,
     sources: Sequence[Path],
+    clock: str,
 ) -> None:
     (folder / "design.v").write_text(verilog)
     (folder / "control.vlt").write_text(control)
@@ -143,7 +147,7 @@ def _build(
     jobs.append((MAIN, folder / "main.o", level))
     if bare:
         jobs.append((BARE_MAIN, folder / "bare.o", level))
-    _compile(tools, jobs, model, trace)
+    _compile(tools, jobs, model, trace, clock)
     objects = [str(job[1]) for job in jobs if job[1].parent == model]
     libs = cocotb_libs()
     link = [tools.cxx, "-o", top, "main.o", *objects, str(runtime), "-pthread", "-rdynamic"]
@@ -200,11 +204,16 @@ def _build_runtime(tools: Toolchain, trace: bool, archive: Path) -> None:
 
 
 def _compile(
-    tools: Toolchain, jobs: list[tuple[Path, Path, str]], include: Path, trace: bool
+    tools: Toolchain,
+    jobs: list[tuple[Path, Path, str]],
+    include: Path,
+    trace: bool,
+    clock: str = "clk",
 ) -> None:
     root = tools.verilator_root / "include"
     defines = [f"-DVM_{name}=0" for name in ("COVERAGE", "SC", "TRACE_FST", "TRACE_SAIF")]
     defines += [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}", "-DVM_TIMING=0"]
+    defines.append(f"-DGYRE_CLOCK={clock}")
     common = [*CXX_FLAGS, *defines, f"-I{include}", f"-I{root}", f"-I{root / 'vltstd'}"]
 
     def one(job: tuple[Path, Path, str]) -> None:

@@ -3,11 +3,15 @@
 // makes the clock: one in the design goes through the scheduler of delays twice a cycle, which takes
 // as long as a macro of 16,384 cells.
 //
-// Options: --trace-file FILE writes a VCD (in a build that can).
+// Options, in a build that can: --trace-file FILE writes a VCD; each --trace-scope LEVELS:SCOPE, an
+// instance's path, keeps it to so many levels of that scope.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "Vtop.h"
 #include "verilated.h"
@@ -58,8 +62,14 @@ void step(Vtop& top) {
 
 int main(int argc, char** argv) {
   const char* trace_file = nullptr;
+  std::vector<std::pair<int, std::string>> trace_scopes;
   for (int i = 1; i + 1 < argc; ++i) {
     if (!std::strcmp(argv[i], "--trace-file")) trace_file = argv[i + 1];
+    if (!std::strcmp(argv[i], "--trace-scope")) {
+      const std::string text = argv[i + 1];
+      const size_t colon = text.find(':');
+      trace_scopes.emplace_back(std::stoi(text.substr(0, colon)), text.substr(colon + 1));
+    }
   }
   Verilated::commandArgs(argc, argv);
   auto top = std::make_unique<Vtop>("");  // no scope above the top
@@ -69,6 +79,7 @@ int main(int argc, char** argv) {
   Verilated::traceEverOn(true);
   if (trace_file) {
     trace = std::make_unique<VerilatedVcdC>();
+    for (const auto& [levels, scope] : trace_scopes) trace->dumpvars(levels, scope);
     top->trace(trace.get(), 99);
     trace->open(trace_file);
   }
@@ -80,7 +91,7 @@ int main(int argc, char** argv) {
   call_value_changes();
 
   uint64_t edge = kHalfPeriod;
-  top->clk = 0;
+  top->GYRE_CLOCK = 0;
   while (!Verilated::gotFinish()) {
     step(*top);
 #if VM_TRACE
@@ -94,12 +105,12 @@ int main(int argc, char** argv) {
 #endif
     for (; fast && edge < wanted && !Verilated::gotFinish(); edge += kHalfPeriod) {
       now = edge;
-      top->clk = !top->clk;
+      top->GYRE_CLOCK = !top->GYRE_CLOCK;
       top->eval();
     }
     now = std::min(wanted, edge);
     if (now == edge) {
-      top->clk = !top->clk;
+      top->GYRE_CLOCK = !top->GYRE_CLOCK;
       edge += kHalfPeriod;
     }
     VerilatedVpi::callCbs(cbNextSimTime);

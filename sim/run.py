@@ -118,6 +118,8 @@ class Simulator:
         is generated anew, with registers that begin at random.
     bare : bool
         Also build the harness without cocotb.
+    trace : bool
+        Able to write a VCD.
     quick : bool
         Built in less time, and slow to run: for a few thousand cycles.
     sources : sequence of Path
@@ -131,6 +133,7 @@ class Simulator:
         capacity: Capacity = CAPACITY,
         verilog: str | None = None,
         bare: bool = False,
+        trace: bool = False,
         quick: bool = False,
         sources: Sequence[Path] = (),
     ) -> None:
@@ -140,7 +143,7 @@ class Simulator:
         self.design = generate_harness(self.harness, verilog)
         public = port_names(self.design.verilog)
         self.folder, self.cached = build(
-            self.design.verilog, TOP, public, bare=bare, quick=quick, sources=sources
+            self.design.verilog, TOP, public, bare=bare, trace=trace, quick=quick, sources=sources
         )
         self.build_seconds = time.perf_counter() - begin
 
@@ -154,6 +157,7 @@ class Simulator:
         reset_after: int | None = None,
         files: MappingType[str, str] | None = None,
         processes: int | None = None,
+        arguments: Sequence[str] = (),
     ) -> Result:
         """Run int64 input codes [frames, *input shape] and read the output codes back.
 
@@ -176,6 +180,8 @@ class Simulator:
         processes : int or None
             Most simulators that run at once; None takes as many as this process has cores. Short
             runs take fewer.
+        arguments : sequence of str
+            Further arguments of the simulator.
 
         Raises
         ------
@@ -200,7 +206,7 @@ class Simulator:
             )
         files = self.design.files if files is None else files
         processes = cores() if processes is None else processes
-        options = stall, init_seed, reset_after, files, beats_i, beats_o
+        options = stall, init_seed, reset_after, files, beats_i, beats_o, arguments
         slots = self.accelerator.slots
         if slots is None:
             count = self._shares(len(codes), processes)
@@ -231,7 +237,9 @@ class Simulator:
         cycles = frames * max(cost.cycles for _, cost in mapping.costs(network))
         return max(1, min(processes, frames // 2, cycles // SHARE_CYCLES))
 
-    def _run(self, part, stop, stall, init_seed, reset_after, files, beats_i, beats_o) -> Result:
+    def _run(
+        self, part, stop, stall, init_seed, reset_after, files, beats_i, beats_o, arguments
+    ) -> Result:
         network, mapping = self.accelerator.network, self.accelerator.mapping
         codes, frames = part.codes, len(part)
         controls = self.controls(frames) | {
@@ -259,7 +267,13 @@ class Simulator:
         failure = None
         try:
             run_bench(
-                self.folder, TOP, "tb.tb_frames", run, seed=init_seed, env={"GYRE_JOB": "job.json"}
+                self.folder,
+                TOP,
+                "tb.tb_frames",
+                run,
+                seed=init_seed,
+                env={"GYRE_JOB": "job.json"},
+                test_args=list(arguments),
             )
         except SimulationError as error:
             failure = error
@@ -387,7 +401,7 @@ def _joined(shares: list[list[Result]], harness: Harness) -> Result:
         cycles_per_frame=spent / max(sum(gaps), 1),
         latency_cycles=parts[0].latency_cycles,
         counters={
-            name: (max if name in harness.fills else sum)(part.counters[name] for part in parts)
+            name: (max if name in harness.peaks else sum)(part.counters[name] for part in parts)
             for name in parts[0].counters
         },
         seconds=max(sum(part.seconds for part in share) for share in shares),

@@ -71,6 +71,20 @@ def example_network() -> Network:
     return Network("example", entry, tuple(nodes))
 
 
+def small_network(features: int, signed: bool) -> Network:
+    """One layer of ``features`` to 3 codes."""
+    rng = np.random.default_rng(features)
+    entry, s5 = UniformFormat(5, signed), UniformFormat(5, True)
+    rule = RequantizeSpec(UniformFormat(12, True), 0, "one", 0, 8)
+    spec = LinearSpec(features, 3, entry, s5, rule)
+    tensors = {
+        "weight": codes_of(s5.codes, rng, 3, features),
+        "b": rng.integers(-50, 50, 3),
+    }
+    node = Node("fc", spec, ("x",), 1.0, tensors)
+    return Network("small", InputSpec("x", (features,), entry, 1.0), (node,))
+
+
 def wide_network() -> Network:
     """One layer of 16-bit operands, whose accumulators fill more than 32 bits."""
     rng = np.random.default_rng(5)

@@ -143,7 +143,7 @@ class CellLane(wiring.Component):
 
     def _function(self, m: Module, platform, function: str, x, name: str) -> Signal:
         spec = getattr(self.layer, function)
-        unit = place(m, platform, name, f"{self.name}_{function}", Piecewise, spec)
+        unit = place(m, platform, f"{function}_{name}", f"{self.name}_{function}", Piecewise, spec)
         m.d.comb += [unit.en.eq(self.en), unit.x.eq(x)]
         return unit.o
 

@@ -61,6 +61,8 @@ def measure(
     activity: Activity | None,
     period: float,
     memory_pin: float = 0.0,
+    *,
+    clock_nets: bool = True,
 ) -> dict[tuple[str, ...], Part]:
     """Cells, area and energy a frame of each module, by its path.
 
@@ -72,8 +74,10 @@ def measure(
         Seconds of a cycle.
     memory_pin : float
         Farads of an input of a memory.
+    clock_nets : bool
+        False: without the energy of the clock's nets and of the cells that gate it.
     """
-    loads = _loads(netlist, library, memory_pin)
+    pin_loads = loads(netlist, library, memory_pin)
     parts: dict[tuple[str, ...], Part] = defaultdict(Part)
     clocks = {}
     if activity is not None:
@@ -88,37 +92,37 @@ def measure(
         cell, energy = library.cells[instance.kind], Energy()
         if activity is not None:
             pins = {name: nets[0] for name, nets in instance.pins.items() if nets}
+            leaking = cell.leakage * library.leakage_unit * activity.cycles * period
             if cell.clock_gate:
-                switching, clock = _gate(cell, library, pins, loads, activity, clocks)
+                switching, clock = _gate(cell, library, pins, pin_loads, activity, clocks)
+                if not clock_nets:
+                    switching = clock = leaking = 0.0
             elif cell.flip_flop is not None:
-                switching, clock = _register(cell, library, pins, loads, activity, clocks)
+                switching, inner, nets = _register(cell, library, pins, pin_loads, activity, clocks)
+                clock = inner + nets if clock_nets else inner
             else:
-                switching, clock = _logic(cell, library, pins, loads, activity), 0.0
-            seconds = activity.cycles * period
-            energy = Energy(
-                switching / activity.frames,
-                clock / activity.frames,
-                cell.leakage * library.leakage_unit * seconds / activity.frames,
-            )
+                switching, clock = _logic(cell, library, pins, pin_loads, activity), 0.0
+            joules = (switching, clock, leaking)
+            energy = Energy(*(value / activity.frames for value in joules))
         register = int(cell.flip_flop is not None)
         parts[instance.path] += Part(1, register, cell.area, energy)
     return dict(parts)
 
 
-def _loads(netlist: Netlist, library: Library, memory_pin: float) -> dict[int | str, float]:
+def loads(netlist: Netlist, library: Library, memory_pin: float) -> dict[int | str, float]:
     """Capacitance of the pins that each net drives, in the library's unit."""
-    loads: dict[int | str, float] = defaultdict(float)
+    found: dict[int | str, float] = defaultdict(float)
     for instance in netlist.cells:
         cell = library.cells[instance.kind]
         for name, nets in instance.pins.items():
             if nets and cell.pins[name].direction == "input":
-                loads[nets[0]] += cell.pins[name].capacitance
+                found[nets[0]] += cell.pins[name].capacitance
     for memory in netlist.memories:
         for name, nets in memory.pins.items():
             if name not in ("data", "rd", "clk"):
                 for net in nets:
-                    loads[net] += memory_pin / library.capacitance
-    return loads
+                    found[net] += memory_pin / library.capacitance
+    return found
 
 
 def _output(pin: Pin, library: Library, load: float) -> float:
@@ -140,7 +144,7 @@ def _logic(cell: Cell, library: Library, pins, loads, activity: Activity) -> flo
 
 
 def _register(cell: Cell, library: Library, pins, loads, activity: Activity, clocks):
-    """Joules of data and clock of a flip-flop."""
+    """Joules of a flip-flop: its data, its clock inside it, and the net of its clock."""
     ff = cell.flip_flop
     assert ff is not None
     toggles = max((activity.toggles.get(pins[p], 0) for p in cell.outputs if p in pins), default=0)
@@ -152,7 +156,7 @@ def _register(cell: Cell, library: Library, pins, loads, activity: Activity, clo
     swing = clock.capacitance * library.voltage**2
     changing, keeping = (_clock_edges(clock, ff, changes) for changes in (True, False))
     inner = min(toggles, cycles) * changing + max(cycles - toggles, 0) * keeping
-    return joules, (cycles * swing + inner) * library.energy
+    return joules, inner * library.energy, cycles * swing * library.energy
 
 
 def _clock_edges(clock: Pin, ff, changes: bool) -> float:

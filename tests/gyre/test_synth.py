@@ -1,5 +1,6 @@
 """A small block-sparse network down to gates: equal to golden, and every sum adds up."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import UniformFormat
 from model.ir.planner import Budget, plan
 from model.ir.requantize import RequantizeSpec
+from sim.build import BuildError
 from sim.gates.liberty import read_liberty
 from sim.gates.synthesis import synthesize
 from sim.technology import load_memory
@@ -31,6 +33,7 @@ REAL = Path(os.environ.get("GYRE_DATA", "")) / "liberty" / "nangate45_typ.lib.gz
 FRAMES = 36
 
 
+@functools.cache
 def cells():
     """A library of real cells, which is no part of the project."""
     if not REAL.exists():
@@ -74,6 +77,24 @@ def accelerator() -> Accelerator:
 def frames() -> torch.Tensor:
     rng = np.random.default_rng(4)
     return torch.from_numpy(codes_of(UniformFormat(4, False).codes, rng, FRAMES, 16))
+
+
+@functools.cache
+def _netlist(verilog: str, period: float, gating: bool):
+    return synthesize(verilog, "accelerator", cells(), period=period, gating=gating)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def synthesized_once():
+    """The same design under the same options is synthesized once for all tests."""
+
+    def once(verilog, top, library, *, period, gating):
+        assert (top, library.name) == ("accelerator", cells().name)
+        return _netlist(verilog, period, gating)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synth, "synthesize", once)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +170,50 @@ def test_a_clock_is_kept_or_missed_with_its_critical_path(report) -> None:
     library = cells()
     from hdl.verilog import generate_accelerator
 
-    netlist = synthesize(generate_accelerator(accelerator()).verilog, "accelerator", library)
+    netlist = _netlist(generate_accelerator(accelerator()).verilog, 10.0, True)
     missed = analyse(netlist, library, load_memory(), 0.3)
     assert not missed.met
-    assert missed.least == pytest.approx(timing["least_ns"], rel=0.25)
+    assert missed.least == pytest.approx(timing["least_ns"], abs=1e-3)
     why = synth.failed(report | {"clock_ns": 0.3, "timing": synth._timing(missed)})
     assert why is not None
     assert "0.3 ns" in why
     assert "Startpoint" in why
     assert missed.ends[0]
+
+
+def test_opensta_gives_the_same_energy_of_nets_and_the_same_leakage(report) -> None:
+    optional_tools("yosys", "sta")
+    theirs, ours = report["opensta"]["opensta"], report["opensta"]["own"]
+    assert theirs["nets"] == pytest.approx(ours["nets"], rel=2e-3)
+    assert theirs["leakage"] == pytest.approx(ours["leakage"], rel=1e-5)
+    assert theirs["clock"] == pytest.approx(ours["clock"], rel=0.15)
+    assert 1.5 < theirs["inside"] / ours["inside"] < 3  # both edges' energies for every edge
+    assert report["opensta"]["nets_with_wires"] > 1.05 * theirs["nets"]
+    energy = report["energy"]
+    assert ours["nets"] + ours["inside"] == pytest.approx(energy["switching"], rel=0.05)
+    assert ours["clock"] < energy["clock"]  # without the clock's nets
+
+
+def test_an_opensta_without_the_commands_leaves_the_rest_standing(monkeypatch) -> None:
+    optional_tools("yosys", "sta")
+
+    def other(*_, **__):
+        raise BuildError("sta failed with status 1:\ninvalid command name")
+
+    monkeypatch.setattr(synth.sta_power, "compare", other)
+    found = synth.of_accelerator(accelerator(), frames(), cells(), load_memory(), period=10.0)
+    assert found["missing"] == ["energy by OpenSTA: sta failed with status 1:"]
+    assert "opensta" not in found
+    assert found["timing"]["met"]
+    assert found["energy"]["logic"] > 0
+
+
+def test_without_frames_area_and_timing_are_found_and_nothing_is_simulated(report) -> None:
+    optional_tools("yosys")
+    found = synth.of_accelerator(accelerator(), None, cells(), load_memory(), period=10.0)
+    assert found["area"] == report["area"]
+    assert found.get("timing") == report.get("timing")
+    assert not {"simulation", "energy", "opensta"} & set(found)
 
 
 def test_a_missing_tool_is_named_and_the_rest_stands(monkeypatch) -> None:

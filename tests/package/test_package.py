@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hdl.accelerator import Accelerator
+from hdl.axi.registers import HASH_FILE
 from hdl.package import MANIFEST, SOURCE, read_package, write_package
 from hdl.verilog import Design, generate_accelerator
 from model.ir.checksums import NAME as SUMS
@@ -18,6 +19,7 @@ from model.ir.checksums import write_sums
 from model.ir.network import Network
 from model.ir.planner import Budget, plan
 from sim.build import WAIVERS
+from sim.golden_frames import golden_frames
 from sim.toolchain import toolchain
 from tests.examples import example_network
 from tests.tools import refused
@@ -25,16 +27,21 @@ from tests.tools import refused
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = example_network()
 ACCELERATOR = Accelerator(NETWORK, plan(NETWORK, Budget(24)))
-HEX = sorted(ACCELERATOR.files())
-FILES = [*HEX, SOURCE, MANIFEST, SUMS]
+FRAMES = golden_frames(ACCELERATOR)
+HEX = sorted([*ACCELERATOR.files(), HASH_FILE])
+OTHERS = [
+    *("accelerator.core", SOURCE, "accelerator_axi.v", "accelerator_tb.v", "example.v"),
+    *("tb_expected.hex", "tb_input.hex"),
+]
+FILES = [*HEX, *OTHERS, MANIFEST, SUMS]
 
 AGAIN = """
 import sys
 from pathlib import Path
 from hdl.package import write_package
 from hdl.verilog import generate_accelerator
-from tests.package.test_package import ACCELERATOR
-write_package(ACCELERATOR, generate_accelerator(ACCELERATOR), Path(sys.argv[1]))
+from tests.package.test_package import ACCELERATOR, FRAMES
+write_package(ACCELERATOR, generate_accelerator(ACCELERATOR), Path(sys.argv[1]), FRAMES)
 """
 
 
@@ -43,9 +50,17 @@ def design() -> Design:
     return generate_accelerator(ACCELERATOR)
 
 
+@pytest.fixture(scope="module")
+def written(design: Design, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "package"
+    write_package(ACCELERATOR, design, folder, FRAMES)
+    return folder
+
+
 @pytest.fixture
-def package(design: Design, tmp_path: Path) -> Path:
-    write_package(ACCELERATOR, design, tmp_path / "package")
+def package(written: Path, tmp_path: Path) -> Path:
+    """A copy of the package that a test may damage."""
+    shutil.copytree(written, tmp_path / "package")
     return tmp_path / "package"
 
 
@@ -76,7 +91,8 @@ def test_read_gives_back_what_was_written(design: Design, package: Path) -> None
 
 def test_package_holds_exactly_its_files(package: Path) -> None:
     assert sorted(contents(package)) == sorted(FILES)
-    assert json.loads((package / MANIFEST).read_text())["files"] == HEX
+    manifest = json.loads((package / MANIFEST).read_text())
+    assert (manifest["files"], manifest["others"]) == (HEX, OTHERS)
     assert [path.name for path in package.parent.iterdir()] == ["package"]
 
 
@@ -107,7 +123,7 @@ def test_ports_of_the_manifest_are_those_of_the_verilog(package: Path) -> None:
 
 
 def test_second_writing_gives_the_same_bytes(package: Path, tmp_path: Path) -> None:
-    write_package(ACCELERATOR, generate_accelerator(ACCELERATOR), tmp_path / "again")
+    write_package(ACCELERATOR, generate_accelerator(ACCELERATOR), tmp_path / "again", FRAMES)
     assert contents(tmp_path / "again") == contents(package)
 
 
@@ -124,11 +140,11 @@ def test_weights_stand_in_hex_files_only(design: Design) -> None:
     network = other_weights(NETWORK)
     changed = generate_accelerator(Accelerator(network, ACCELERATOR.mapping))
     assert changed.verilog == design.verilog
-    assert {n for n in HEX if changed.files[n] != design.files[n]} == {
+    assert {n for n in changed.files if changed.files[n] != design.files[n]} == {
         f"fc{n}_weight.hex" for n in range(3)
     }
     named = set(re.findall(r'"([^"]+\.hex)"', design.verilog))
-    assert named == set(HEX)
+    assert named == set(design.files)
 
 
 # --- damage ------------------------------------------------------------------------------------
@@ -199,7 +215,9 @@ def test_names_that_lead_elsewhere_are_refused(package: Path, name: object) -> N
     assert error.expected == "plain .hex file names"
 
 
-@pytest.mark.parametrize("keys", [{"files": 5}, {"files": "a.hex"}, {"top": None}, {"files": {}}])
+@pytest.mark.parametrize(
+    "keys", [{"files": 5}, {"files": "a.hex"}, {"top": None}, {"files": {}}, {"others": 5}]
+)
 def test_manifest_of_other_types_is_refused(package: Path, keys: dict) -> None:
     rewrite(package, **keys)
     assert refused(lambda: read_package(package)).thing == str(package / MANIFEST)
@@ -219,20 +237,61 @@ def test_manifest_that_is_none_is_refused(package: Path, content: bytes) -> None
     assert refused(lambda: read_package(package)).thing == str(package / MANIFEST)
 
 
+def test_source_that_is_not_listed_is_refused(package: Path) -> None:
+    rewrite(package, others=[name for name in OTHERS if name != SOURCE])
+    error = refused(lambda: read_package(package))
+    assert error.thing == f"{package / MANIFEST}: others"
+    assert error.expected == f"{SOURCE} among them"
+
+
+# --- the name ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "9net", "my-net", "Net", "a b", "module", "logic", "x\n"])
+def test_name_that_is_no_legal_identifier_is_refused(
+    design: Design, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "package"
+    error = refused(lambda: write_package(ACCELERATOR, design, folder, FRAMES, name))
+    assert (error.thing, error.found) == ("--top", repr(name))
+    assert error.remedy == "rename it"
+    assert not folder.exists()
+
+
+def test_another_name_stands_before_every_module_and_memory(design: Design, tmp_path: Path) -> None:
+    """So that two packages fit into one project."""
+    folder = tmp_path / "package"
+    write_package(ACCELERATOR, design, folder, FRAMES, "my_net")
+    found, manifest = read_package(folder)
+    assert found.top == manifest["top"] == "my_net"
+    assert all(name.startswith("my_net_") for name in manifest["files"])
+    text = found.verilog + (folder / "my_net_axi.v").read_text()
+    modules = re.findall(r"^module \\?(\w+)", text, re.M)
+    assert all(name.startswith("my_net") for name in modules)
+    assert len(modules) > 20
+    files = re.findall(r'\.FILE\("(.*?)"\)', text)
+    assert files
+    assert all(name.startswith("my_net_") for name in files)
+    write_package(ACCELERATOR, design, folder, FRAMES, "other")
+    assert read_package(folder)[1]["top"] == "other"
+    assert not (folder / "my_net.v").exists()
+
+
 # --- where it is written -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("file", ["thesis.txt", "my_design.v", "other.core"])
 @pytest.mark.parametrize("inside", ["package", "something"])
 def test_folder_that_holds_something_else_is_left_alone(
-    design: Design, package: Path, inside: str
+    design: Design, package: Path, inside: str, file: str
 ) -> None:
     folder = package.parent / inside
     folder.mkdir(exist_ok=True)
-    (folder / "thesis.txt").write_text("three years of work")
+    (folder / file).write_text("three years of work")
     before = contents(folder)
     error = refused(lambda: write_package(ACCELERATOR, design, folder))
     assert error.thing == str(folder)
-    assert "something else (thesis.txt)" in error.found
+    assert f"something else ({file})" in error.found
     assert "choose another folder" in error.remedy
     assert contents(folder) == before
 
@@ -249,10 +308,10 @@ def test_older_package_leaves_no_stale_file(design: Design, package: Path) -> No
     """The older one has more memories than the newer one."""
     fewer = Network("few", NETWORK.input, NETWORK.nodes[:2])
     small = Accelerator(fewer, plan(fewer, Budget(24)))
-    write_package(small, generate_accelerator(small), package)
+    write_package(small, generate_accelerator(small), package, golden_frames(small))
     _, manifest = read_package(package)
     assert manifest["network"]["name"] == "few"
-    assert sorted(contents(package)) == sorted([*small.files(), SOURCE, MANIFEST, SUMS])
+    assert sorted(contents(package)) == sorted([*small.files(), HASH_FILE, *OTHERS, MANIFEST, SUMS])
     assert [path.name for path in package.parent.iterdir()] == ["package"]
 
 
@@ -299,11 +358,11 @@ def test_failed_writing_leaves_everything_as_it_was(
 # --- the Verilog -------------------------------------------------------------------------------
 
 
-def lint(package: Path, *files: str) -> subprocess.CompletedProcess:
+def lint(package: Path, *files: str, top: str = "accelerator") -> subprocess.CompletedProcess:
     tools = toolchain()
     command = [*tools.verilator, "--lint-only", "--default-language", "1364-2005"]
     return subprocess.run(
-        [*command, "--top-module", "accelerator", *files, SOURCE],
+        [*command, "--top-module", top, *files, SOURCE],
         cwd=package,
         env=os.environ | {"VERILATOR_ROOT": str(tools.verilator_root)},
         capture_output=True,
@@ -313,8 +372,17 @@ def lint(package: Path, *files: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.rtl
-def test_verilog_of_2005_passes_lint(package: Path) -> None:
-    done = lint(package, str(WAIVERS))
+@pytest.mark.parametrize(
+    ("top", "files"),
+    [
+        ("accelerator", []),
+        ("accelerator_axi", ["accelerator_axi.v"]),
+        ("example", ["example.v", "accelerator_axi.v"]),
+    ],
+)
+def test_verilog_of_2005_passes_lint(package: Path, top: str, files: list[str]) -> None:
+    waivers = str(WAIVERS), str(WAIVERS.with_name("lint.vlt"))
+    done = lint(package, *waivers, "-Wall", *files, top=top)
     assert (done.returncode, done.stderr) == (0, "")
 
 
