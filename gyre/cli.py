@@ -341,8 +341,12 @@ def fpga(
         found = flow.fpga(device)
         used, most, guess = found["used"], found["available"], found["estimate"]
         for name, available in most.items():
-            stated = f", estimated {guess[name]:,}" if name in guess else ""
-            flow.say(f"{name:<10} {used[name]:,} of {available:,}{stated}")
+            error = found["error"][name]
+            off = "" if error is None else f" ({100 * error:+.1f} %)"
+            inside = f" and {used['ff_in_dsp']:,} in DSPs" if name == "ff" else ""
+            flow.say(
+                f"{name:<10} {used[name]:,} of {available:,}{inside}; estimate {guess[name]:,}{off}"
+            )
         flow.say(f"fmax       {used['fmax_mhz']} MHz")
 
 

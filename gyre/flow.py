@@ -26,7 +26,7 @@ from gyre.pim_energy import sections
 from gyre.recipe import Recipe
 from gyre.report import FILE, make_report, read_report, write_report
 from hdl import package
-from hdl.accelerator import Accelerator
+from hdl.accelerator import Accelerator, count_ports
 from hdl.axi.shell import MODULE
 from hdl.verilog import generate_accelerator
 from model import data, golden
@@ -41,6 +41,7 @@ from model.ir.planner import plan
 from sim import fpga as ecp5
 from sim.build import build_root
 from sim.compare import Difference
+from sim.fpga_estimate import dsp_blocks, estimate
 from sim.golden_frames import golden_frames
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
@@ -352,27 +353,27 @@ class Flow:
         chosen = ecp5.device(name)
         ecp5.check_tools()  # both before the network is trained
         accelerator, network = self.accelerator, self.trained.network
-        guess = ecp5.estimate([cost for _, cost in accelerator.mapping.costs(network)])
-        if ecp5.excess({"dsp": guess["dsp"]}, chosen):
+        design = generate_accelerator(accelerator)
+        guess = _estimate(accelerator, design.verilog)
+        if ecp5.excess(guess, chosen):
             raise ecp5.does_not_fit(name, guess, chosen, self._fitting(chosen), "an estimate of")
         folder = self.out / "fpga" / name
         begin = time.perf_counter()
         self.begin("synthesize with Yosys")
-        cells = ecp5.synthesize(generate_accelerator(accelerator), folder)
+        cells = ecp5.synthesize(design, folder)
         if ecp5.excess(cells, chosen):
             raise ecp5.does_not_fit(name, cells, chosen, self._fitting(chosen), "synthesized")
         self.begin("place and route with nextpnr")
         found = ecp5.place_and_route(folder, chosen, self.recipe.seed, goal_mhz)
-        multipliers = guess["dsp"]
+        found["ff_in_dsp"] = cells["ff_in_dsp"]
+        truth = found | {"ff": found["ff"] + found["ff_in_dsp"]}
         figures = {
             "device": name,
             "used": found,
             "available": chosen.capacity,
             "estimate": guess,
-            "error": {
-                key: found[key] / guess[key] - 1 if guess[key] else None for key in ("dsp", "bram")
-            },
-            "multipliers_in_dsp": found["dsp"] / multipliers if multipliers else None,
+            "error": {key: guess[key] / truth[key] - 1 if truth[key] else None for key in guess},
+            "multipliers_in_dsp": found["dsp"] / guess["dsp"] if guess["dsp"] else None,
             "seconds": time.perf_counter() - begin,
         }
         path = self.out / FILE
@@ -394,8 +395,11 @@ class Flow:
             except BadInput:
                 break
             costs = [cost for _, cost in mapping.costs(network)]
-            guess = ecp5.estimate(costs)
-            if not ecp5.excess({"dsp": guess["dsp"], "bram": guess["bram"]}, chosen):
+            if ecp5.excess({"dsp": dsp_blocks(costs)}, chosen):
+                continue
+            accelerator = Accelerator(network, mapping)
+            guess = _estimate(accelerator, generate_accelerator(accelerator).verilog)
+            if not ecp5.excess(guess, chosen):
                 folds = ", ".join(
                     f"{stage.node} {spec.rows} × {spec.cols}"
                     for stage in mapping.stages
@@ -432,7 +436,18 @@ class Flow:
             for name, count in result.counters.items()
             if name.startswith("steps_")
         }
-        return sections(network, mapping, codes, steps, self.recipe.mapping.technology)
+        written = {
+            node: result.counters[port]
+            for port, node, name in count_ports(mapping)
+            if name == "pulses"
+        }
+        return sections(network, mapping, codes, steps, self.recipe.mapping.technology, written)
+
+
+def _estimate(accelerator: Accelerator, verilog: str) -> dict[str, int]:
+    """What an accelerator takes of an FPGA, by its formulas and its text."""
+    costs = [cost for _, cost in accelerator.mapping.costs(accelerator.network)]
+    return estimate(costs, verilog, MODULE)
 
 
 def _span(text: str, count: int) -> tuple[int, int]:

@@ -8,16 +8,17 @@ Three curves for each system, by the golden model on the test split of its data 
 3. bits of the converters, cells nominal; steps calibrated on validation frames.
 
 A system has two networks: one trained for ideal cells, and one retrained for cells that deviate.
-Every finished point is kept in ``build/pim_curves/<network>.json`` under the hash of what decides
-it, so that a sweep that was cut short goes on. ``--record`` writes what is finished to
-``docs/results/pim/``: the points, the page of tables and the picture.
+Every finished point is kept in ``build/pim_curves/<network>.json`` with the hash of the network on
+its macros, all cells and steps included, so that a sweep that was cut short goes on, and a change
+of the conversion that changes a network measures its points anew. ``--record`` writes what is
+finished to ``docs/results/pim/``: the points, the page of tables and the picture.
 """
 
 import argparse
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from gyre import pim_chart, pim_fast
-from gyre.training import sources
 from model import data, golden
 from model.data import Split
 from model.export import PIMOptions, to_pim
@@ -103,6 +103,28 @@ class Task:
     def key(self) -> str:
         """Names it in the file of finished points."""
         return f"{self.kind} {self.x:g} {self.seed}"
+
+
+IDEAL = Task("ideal").key
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of one evaluation.
+
+    Parameters
+    ----------
+    accuracy : float
+        Share of the frames.
+    note : str
+        What else was found.
+    network : str
+        Hash of the network on its macros.
+    """
+
+    accuracy: float
+    note: str
+    network: str
 
 
 @dataclass(frozen=True)
@@ -195,10 +217,9 @@ class Bench:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that decides the points."""
-        text = f"{self.network.hash()} {self.options!r} {sources('ir', 'golden', 'export')}"
-        digest = hashlib.sha256(text.encode())
-        for tensor in (self.codes, self.labels, self.calibration):
+        """A hash of the frames."""
+        digest = hashlib.sha256()
+        for tensor in (self.codes, self.labels):
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
 
@@ -222,16 +243,9 @@ class Bench:
             }
         return PIMOptions.model_validate({**self.options.model_dump(), **changes})
 
-    def measure(self, task: Task) -> tuple[float, str]:
-        """The accuracy of one evaluation, and what else was found.
-
-        Raises BadInput if ideal macros do not give the very codes of exact arithmetic.
-        """
+    def convert(self, task: Task) -> tuple[Network, str]:
+        """The network of one evaluation on its macros, and what else was found."""
         found = to_pim(self.network, self._options(task), self.calibration)
-        if task.kind == "ideal":
-            some = self.codes[:CHECKED_FRAMES]
-            if not torch.equal(pim_fast.run(found.network, some), golden.run(self.network, some)):
-                raise BadInput("ideal macros", "other codes", "those of exact arithmetic", "mend")
         note = ""
         if task.kind == "adc":
             nodes = [found.network[name] for name in found.placements]
@@ -242,47 +256,67 @@ class Bench:
                 for name in ("hit", "remaining")
             )
             note = f"{hit} cells wrong, {hit - left} repaired, {left} remain"
-        return self.accuracy(found.network), note
+        return found.network, note
+
+    def measure(self, task: Task, known: Measured | None = None) -> Measured:
+        """The result of one evaluation: the known one, if it is of the very network.
+
+        Raises BadInput if ideal macros do not give the very codes of exact arithmetic.
+        """
+        network, note = self.convert(task)
+        if known is not None and known.network == network.hash():
+            return known
+        if task.kind == "ideal":
+            some = self.codes[:CHECKED_FRAMES]
+            if not torch.equal(pim_fast.run(network, some), golden.run(self.network, some)):
+                raise BadInput(
+                    "codes of ideal macros", "others", "those of exact arithmetic", "mend pim_fast"
+                )
+        return Measured(self.accuracy(network), note, network.hash())
 
 
 class Finished:
     """The finished points of a network, kept in a file from point to point.
 
-    What the file holds of another identity is dropped.
+    What the file holds of other frames is dropped.
     """
 
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path, self.identity = path, identity
-        self.points: dict[str, list[Any]] = {}
+    def __init__(self, path: Path, frames: str) -> None:
+        self.path, self.frames = path, frames
+        self.points: dict[str, Measured] = {}
         if path.exists():
             form = json.loads(path.read_text())
-            if form["identity"] == identity:
-                self.points = form["points"]
+            if form["frames"] == frames:
+                self.points = {key: Measured(**point) for key, point in form["points"].items()}
 
-    def measure(self, task: Task, by: Callable[[Task], tuple[float, str]]) -> None:
-        """Measure a point that is not finished."""
-        if task.key in self.points:
-            return
-        self.points[task.key] = list(by(task))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps({"identity": self.identity, "points": self.points}, indent=1))
-        part.replace(self.path)
-
-    def curves(self, frames: int, network: str) -> dict[str, Any]:
-        """What is finished, as JSON data."""
-        return {"frames": frames, "network": network, "points": self.points}
+    def measure(self, task: Task, by: Callable[[Task, Measured | None], Measured]) -> None:
+        """Measure a point, which ``by`` may take from what is known of it."""
+        known = self.points.get(task.key)
+        found = by(task, known)
+        if found != known:
+            self.points[task.key] = found
+            form = {"frames": self.frames, "points": plain(self.points)}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps(form, indent=1))
+            part.replace(self.path)
 
 
-def curve(points: dict[str, list[Any]], kind: str) -> list[Point]:
-    """A curve of finished points, ascending; deviations begin at the ideal macro."""
+def plain(points: dict[str, Measured]) -> dict[str, dict[str, Any]]:
+    """Points as JSON data."""
+    return {key: asdict(point) for key, point in points.items()}
+
+
+def curve(points: dict[str, dict[str, Any]], kind: str) -> list[Point]:
+    """A curve of finished points as JSON data, ascending; deviations begin at the ideal macro."""
     found: dict[float, list[tuple[int, float, str]]] = {}
-    for key, (accuracy, note) in points.items():
+    for key, point in points.items():
         own, x, seed = key.split()
         if own == kind:
-            found.setdefault(float(x), []).append((int(seed), accuracy, note))
-    if found and kind != "adc" and "ideal 0 0" in points:
-        found[0.0] = [(0, points["ideal 0 0"][0], "")]
+            one = int(seed), point["accuracy"], point["note"]
+            found.setdefault(float(x), []).append(one)
+    if found and kind != "adc" and IDEAL in points:
+        found[0.0] = [(0, points[IDEAL]["accuracy"], "")]
     return [
         Point(x, tuple(accuracy for _, accuracy, _ in sorted(some)), min(some)[2])
         for x, some in sorted(found.items())
@@ -312,7 +346,7 @@ def page(kept: dict[str, Any]) -> str:
             continue
         text += f"\n## {system.title}\n\n"
         for what, form in trained.items():
-            accuracy = 100 * form["points"]["ideal 0 0"][0]
+            accuracy = 100 * form["points"][IDEAL]["accuracy"]
             text += (
                 f"- trained for {what} cells: `{system.networks[what]}`, {form['frames']:,} test "
                 f"frames, {accuracy:.2f} % on ideal macros\n"
@@ -378,7 +412,7 @@ def record(kept: dict[str, Any], folder: Path = KEPT) -> None:
     (folder / PICTURE).write_text(pim_chart.svg(panels(kept)))
 
 
-def show(console: Console, name: str, points: dict[str, list[Any]]) -> None:
+def show(console: Console, name: str, points: dict[str, dict[str, Any]]) -> None:
     """Print a network's curves as tables."""
     for kind, title, unit, factor in CURVES:
         found = curve(points, kind)
@@ -426,9 +460,11 @@ def main(arguments: list[str] | None = None) -> None:
                 progress.update(bar, description=f"{name}: {task.key}")
                 finished.measure(task, bench.measure)
                 progress.advance(bar)
-            show(console, name, finished.points)
-            if "ideal 0 0" in finished.points:
-                kept[name] = finished.curves(given.frames, bench.network.hash())
+            points = plain(finished.points)
+            show(console, name, points)
+            if IDEAL in points:
+                kept[name] = {"frames": given.frames, "network": bench.network.hash()}
+                kept[name]["points"] = points
     if given.record:
         record(kept)
         console.print(f"written to {KEPT}")

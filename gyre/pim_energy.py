@@ -9,6 +9,7 @@ counting is priced as a converter of as many bits as the largest count has.
 
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from sim.pim_events import MacroShape, PlacedLayer, Tile, count_events, count_pa
 
 ACTIVITY_FRAMES = 100
 """Frames whose bits are counted."""
+
+ONCE: MappingType[str, int] = MappingProxyType({})
+"""No pulses counted: every layer is written once."""
 
 
 def placed_layer(node: Node, spec: PimArraySpec) -> PlacedLayer:
@@ -86,7 +90,11 @@ def pulses(node: Node, spec: PimArraySpec, codes: torch.Tensor) -> tuple[int, in
 
 
 def count(
-    network: Network, mapping: Mapping, codes: torch.Tensor, steps: MappingType[str, int]
+    network: Network,
+    mapping: Mapping,
+    codes: torch.Tensor,
+    steps: MappingType[str, int],
+    written: MappingType[str, int] = ONCE,
 ) -> dict[str, tuple[Events, Parts, Events]]:
     """Of each layer on macros: events of a frame, parts, and the events of programming it once.
 
@@ -96,6 +104,9 @@ def count(
         Input codes of the frames.
     steps : mapping of str to int
         Evaluations of each layer a frame, as the simulator counted them.
+    written : mapping of str to int
+        Pulses that the rows of each layer took, where the simulator counted them: each writes all
+        columns of a macro. A layer without is written once, its cells in use alone.
     """
     some = codes[:ACTIVITY_FRAMES]
     edges = golden.trace(network, some)
@@ -117,7 +128,11 @@ def count(
             word_lines=round(word_lines / len(some)),
             cell_reads=round(cells / len(some)),
         )
-        found[node.name] = events, count_parts(layer), programming(layer)
+        writes = programming(layer)
+        if node.name in written:
+            times = written[node.name]
+            writes = Events(word_lines=times, cell_writes=times * spec.macro(node.spec).columns)
+        found[node.name] = events, count_parts(layer), writes
     return found
 
 
@@ -127,13 +142,14 @@ def ledgers(
     codes: torch.Tensor,
     steps: MappingType[str, int],
     cells: str,
+    written: MappingType[str, int] = ONCE,
 ) -> tuple[dict[str, Ledger], Ledger, Ledger]:
     """Energy of a frame (of each layer and of all, under ``"all"``), area, energy of programming.
 
     ``cells`` names the technology of the cells.
     """
     cell, cmos = technology.load_cell(cells), technology.load_cmos()
-    found = count(network, mapping, codes, steps)
+    found = count(network, mapping, codes, steps, written)
     total = sum((events for events, _, _ in found.values()), Events())
     parts = sum((part for _, part, _ in found.values()), Parts())
     writes = sum((write for _, _, write in found.values()), Events())
@@ -155,9 +171,10 @@ def sections(
     codes: torch.Tensor,
     steps: MappingType[str, int],
     cells: str,
+    written: MappingType[str, int] = ONCE,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The sections ``energy`` and ``resources.area`` of a report."""
-    frames, area, writes = ledgers(network, mapping, codes, steps, cells)
+    frames, area, writes = ledgers(network, mapping, codes, steps, cells, written)
     whole = frames.pop("all").summary().plain()
     layers = {name: ledger.total.plain() for name, ledger in frames.items()}
     programmed = writes.summary().plain()

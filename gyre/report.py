@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gyre.compression import compression
-from hdl.accelerator import Accelerator, fill_port
+from hdl.accelerator import Accelerator, count_ports, fill_port
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.circulant_array import CirculantArraySpec
 from model.ir.cost import StageCost
@@ -120,6 +120,7 @@ def make_report(
             else None,
             "recurrent": _recurrent(accelerator, result),
             "sim_seconds": result.seconds,
+            "cpu_seconds": result.cpu_seconds,
             "cycles_per_second": result.cycles_per_second,
         },
         "layers": layers,
@@ -143,6 +144,8 @@ def make_report(
         },
         "seconds": seconds,
     }
+    if counts := {port: result.counters[port] for port, _, _ in count_ports(mapping)}:
+        report["programming"] = counts
     if energy is not None:
         report["energy"] = energy
     if area is not None:
@@ -390,6 +393,12 @@ def facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if fifos := report.get("fifos"):
         filled = (f"{f['layer']} {f['fill']:,} of {f['depth']:,}" for f in fifos)
         yield "FIFO fill", f"{', '.join(filled)} beats"
+    if counts := report.get("programming"):
+        pulses, failures = (
+            sum(n for name, n in counts.items() if name.startswith(f"{what}_"))
+            for what in ("pulses", "failures")
+        )
+        yield "programming", f"{pulses:,} pulses, {failures:,} rows that failed"
     yield "simulation", f"{rtl['cycles_per_second']:,.0f} cycles/s, {rtl['sim_seconds']:.2f} s"
     done = [CHECKS[name].format(n) for name, n in rtl["checks"].items() if name in CHECKS]
     yield ("also equal" if rtl["equal"] else "checked"), "; ".join(done)

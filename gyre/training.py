@@ -127,7 +127,7 @@ def keys(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
     texts = {
         "float": recipe.digest("seed", "data", "network", "float"),
         "compress": recipe.training_hash,
-        "export": recipe.hash + sources("ir", "golden", "export", "compress"),
+        "export": recipe.hash + _sources("ir", "golden", "export", "compress"),
     }
     return {step: _key(text, dataset) for step, text in texts.items()}
 
@@ -230,7 +230,7 @@ def _key(text: str, dataset: Dataset) -> str:
     return hashlib.sha256(f"{text} {dataset.hash}".encode()).hexdigest()[:HASH_DIGITS]
 
 
-def sources(*packages: str) -> str:
+def _sources(*packages: str) -> str:
     """SHA-256 over the source files of some packages of ``model``."""
     digest = hashlib.sha256()
     root = Path(model.__path__[0])

@@ -25,6 +25,16 @@ def fill_port(fifo: FifoMapping) -> str:
     return f"fill_{fifo.node}_{fifo.input}"
 
 
+def count_ports(mapping: Mapping) -> list[tuple[str, str, str]]:
+    """Of each number that an engine counts: the port's name, the node's and the number's."""
+    return [
+        (f"{name}_{stage.node}", stage.node, name)
+        for stage in mapping.stages
+        if stage.engine is not None
+        for name in mapping.engine(stage.engine).counts
+    ]
+
+
 class Accelerator(wiring.Component):
     """Frames of input codes in, frames of output codes out.
 
@@ -45,6 +55,8 @@ class Accelerator(wiring.Component):
         One a frame, of a recurrent network alone: the frame is a step of slot ``n mod slots``.
     step_<node> : Out
         Steps that the node's engine begins (only nodes with an engine).
+    <count>_<node> : Out(32)
+        What the node's engine counts besides: see count_ports.
     fill_<node>_<input> : Out
         Beats in the FIFO before an input of the node (only where there is one).
     tap_<node> : Out(beat) and moves_<node> : Out(1)
@@ -80,6 +92,7 @@ class Accelerator(wiring.Component):
             ports["marks"] = In(mark_stream())
         for fifo in mapping.fifos:
             ports[fill_port(fifo)] = Out(range(fifo.depth + 1))
+        ports |= {port: Out(32) for port, _, _ in count_ports(mapping)}
         for stage in mapping.stages:
             if stage.engine is not None:
                 ports[f"step_{stage.node}"] = Out(mapping.engine(stage.engine).step_bits)
@@ -131,6 +144,8 @@ class Accelerator(wiring.Component):
                 if args[0].loads:
                     m.d.comb += loaded[node.name].eq(stage.loaded)
                 m.d.comb += getattr(self, f"step_{node.name}").eq(stage.step)
+                for name in args[0].counts:
+                    m.d.comb += getattr(self, f"{name}_{node.name}").eq(getattr(stage, name))
             if self.taps:
                 m.d.comb += [
                     getattr(self, f"tap_{node.name}").eq(stage.o.p),

@@ -36,6 +36,8 @@ class MatrixStage(wiring.Component):
         Steps that the engine begins in this cycle.
     loaded : Out(1)
         The engine's weights are written; only of an engine that loads them.
+    <count> : Out(32)
+        What the engine counts, of each of ``engine.counts``.
 
     Cycles, latency, memory and multipliers: ``engine.cost(node.spec, (source,), lanes)``.
     """
@@ -50,6 +52,7 @@ class MatrixStage(wiring.Component):
         }
         if engine.loads:
             ports["loaded"] = Out(1)
+        ports |= {name: Out(32) for name in engine.counts}
         super().__init__(ports)
 
     def front(self, m: Module, i: stream.Interface) -> stream.Interface:
@@ -76,6 +79,8 @@ class MatrixStage(wiring.Component):
         m.d.comb += self.step.eq(engine.step)
         if self.engine.loads:
             m.d.comb += self.loaded.eq(engine.loaded)
+        for name in self.engine.counts:
+            m.d.comb += getattr(self, name).eq(getattr(engine, name))
         return m
 
 

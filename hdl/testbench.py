@@ -13,7 +13,6 @@ Both checksums are FNV-1a: ``sum = (sum ^ word) · prime mod 2^32``. Each step i
 sum, so a change within one word of at most 32 bits (one flipped bit, above all) always changes it.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,17 +22,13 @@ from hdl.accelerator import Accelerator
 from hdl.axi.shell import MARK_BITS, AxiShell
 from hdl.axi.words import contained
 from hdl.lib.hexfile import read_hex
+from hdl.outline import ROM, modules, placed
 from model.ir.axi import ADDRESS_BITS, IDENTITY, hash_words, register
 from model.ir.errors import BadInput
 
 INPUT_FILE = "tb_input.hex"
 EXPECTED_FILE = "tb_expected.hex"
 OFFSET, PRIME = 0x811C9DC5, 0x01000193
-
-_WORD = r"\\\S+ |[A-Za-z_][\w$]*"
-_MODULE = re.compile(rf"^module ({_WORD}|\S+?)\s*[(#]", re.M)
-_PLACED = re.compile(rf"^  ({_WORD}) *(?:#\((.*?)\n  \) *)?({_WORD}) *\(\n    \.", re.M | re.S)
-_PARAMETER = re.compile(r"\.(\w+)\((?:32'd(\d+)|\"([^\"]*)\")\)")
 
 
 @dataclass(frozen=True)
@@ -65,23 +60,17 @@ class LoadedMemory:
 
 def memories(verilog: str, top: str) -> list[LoadedMemory]:
     """Every memory that a generated design reads from a file, found in its text."""
-    bodies = {}
-    places = [*_MODULE.finditer(verilog)]
-    for n, match in enumerate(places):
-        end = places[n + 1].start() if n + 1 < len(places) else len(verilog)
-        bodies[match[1].strip()] = verilog[match.end() : end]
-    rom = next((name for name in bodies if name.endswith("gyre_rom")), None)
+    bodies = modules(verilog)
 
     def walk(module: str, path: str) -> Iterator[LoadedMemory]:
-        for match in _PLACED.finditer(bodies[module]):
-            child, inside = match[1].strip(), f"{path}{match[3]}"
-            if child == rom:
-                found = {key: number or text for key, number, text in _PARAMETER.findall(match[2])}
+        for one in placed(bodies[module]):
+            inside, found = f"{path}{one.name}", one.parameters
+            if one.module.endswith(ROM):
                 yield LoadedMemory(
                     f"{inside}.mem", int(found["WIDTH"]), int(found["DEPTH"]), found["FILE"]
                 )
-            elif child in bodies:
-                yield from walk(child, f"{inside}.")
+            elif one.module in bodies:
+                yield from walk(one.module, f"{inside}.")
 
     return list(walk(top, ""))
 
@@ -186,7 +175,8 @@ def make_test_bench(
         out_file: _hex_lines(wanted, out_width + 1),
     }
     loaded = memories(verilog, shell)
-    missing = sorted(set(files) - {memory.file for memory in loaded})
+    # Other modules than the ROM read files too: of those the bench sums up the files alone.
+    missing = sorted(name for name in files if f'"{name}"' not in verilog)
     if missing:
         raise ValueError(f"every .hex file must be read by a memory, which {missing} are not")
     costs = [cost for _, cost in mapping.costs(network)]

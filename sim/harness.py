@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.accelerator import Accelerator, fill_port
+from hdl.accelerator import Accelerator, count_ports, fill_port
 from hdl.lib.frames import Capture, FrameSink, FrameSource
 from hdl.lib.numerics import code_shape
 from hdl.lib.stream import connect, transfer
@@ -71,12 +71,15 @@ class Harness(wiring.Component):
         Cycles from its first step to its last one, both counted: it was busy in ``steps`` of them.
     fill_<node>_<input> : Out(32)
         The most beats that were ever in the FIFO before an input of the node.
+    <count>_<node> : Out(32)
+        What the node's engine counts besides.
     """
 
     def __init__(self, accelerator: Accelerator, capacity: Capacity = Capacity()) -> None:
         self.accelerator, self.capacity = accelerator, capacity
         self.engines = [s.node for s in accelerator.mapping.stages if s.engine is not None]
         self.fills = [fill_port(fifo) for fifo in accelerator.mapping.fifos]
+        self.counts = [port for port, _, _ in count_ports(accelerator.mapping)]
         ports = {name: In(width) for name, width in CONTROLS.items()}
         if accelerator.slots is not None:
             ports["marks"] = In(32)
@@ -87,7 +90,12 @@ class Harness(wiring.Component):
     def counters(self) -> tuple[str, ...]:
         """Names of the counter ports."""
         work = (f"{name}_{node}" for node in self.engines for name in ("steps", "span"))
-        return (*COUNTERS, *work, *self.fills)
+        return (*COUNTERS, *work, *self.fills, *self.counts)
+
+    @property
+    def peaks(self) -> tuple[str, ...]:
+        """Those that do not grow with the frames: of several runs the greatest counts."""
+        return (*self.fills, *self.counts)
 
     def elaborate(self, platform):
         m = Module()
@@ -159,6 +167,9 @@ class Harness(wiring.Component):
                 m.d.sync += elapsed.eq(elapsed + 1)
             with m.If(step != 0):
                 m.d.sync += [span.eq(elapsed + 1), elapsed.eq(elapsed + 1)]
+        for name in self.counts:
+            with m.If(~self.done):
+                m.d.sync += getattr(self, name).eq(getattr(placed, name))
         for name in self.fills:
             most, fill = getattr(self, name), getattr(placed, name)
             with m.If(fill > most):

@@ -401,7 +401,7 @@ def _joined(shares: list[list[Result]], harness: Harness) -> Result:
         cycles_per_frame=spent / max(sum(gaps), 1),
         latency_cycles=parts[0].latency_cycles,
         counters={
-            name: (max if name in harness.fills else sum)(part.counters[name] for part in parts)
+            name: (max if name in harness.peaks else sum)(part.counters[name] for part in parts)
             for name in parts[0].counters
         },
         seconds=max(sum(part.seconds for part in share) for share in shares),

@@ -30,12 +30,18 @@ def code_shape(format: Format) -> Shape:
 
 
 def clamped(value: Value, format: Format) -> Value:
-    """The code of a format that is nearest to a value."""
-    span = format.codes
-    below = Mux(value > span.high, span.high, value)
-    if span.low <= 0 and not value.shape().signed:
-        return below  # a comparison that never holds is one that Verilator warns of
-    return Mux(value < span.low, span.low, below)
+    """The code of a format that is nearest to a value; every word of its bits must be a code.
+
+    The bits above those of a code tell what is outside: a comparison would be a carry chain.
+    """
+    span, signed = format.codes, value.shape().signed
+    if not format.signed:
+        below = Mux(value[format.bits :].any(), span.high, value)
+        return Mux(value[-1], 0, below) if signed else below
+    above = value[format.bits - 1 :]
+    if not signed:
+        return Mux(above.any(), span.high, value)
+    return Mux(above.any() & ~above.all(), Mux(value[-1], span.low, span.high), value)
 
 
 def format_tag(format: Format) -> str:

@@ -49,14 +49,14 @@ class RequantizeLane(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         spec = self.spec
-        product, bias = self.acc, self.b
+        product, bias = self.acc, self.b + spec.rounding
         if spec.multiplies:
             product = Signal(range_shape(spec.product(self.acc_range)), reset_less=True)
-            bias = Signal.like(self.b, reset_less=True)
+            rounded, bias = bias, Signal(bias.shape(), reset_less=True)
             with m.If(self.en[0]):
-                m.d.sync += [product.eq(self.acc * self.m), bias.eq(self.b)]
+                m.d.sync += [product.eq(self.acc * self.m), bias.eq(rounded)]
         total = Signal(range_shape(spec.total(self.acc_range)))
-        m.d.comb += total.eq(product + bias + spec.rounding)
+        m.d.comb += total.eq(product + bias)
         result = Signal(range_shape(spec.total(self.acc_range)))
         m.d.comb += result.eq(total >> spec.shift)
         code = Signal.like(self.o, reset_less=True)

@@ -39,6 +39,11 @@ class EngineSpec(Spec):
         """Whether weights are written into the engine before the first frame."""
         return False
 
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """Names of what else the engine counts since its reset, in ports of 32 bits."""
+        return ()
+
     def check(self, node: Node, lanes: int) -> None:
         """Raise BadInput unless this engine can compute the node with so many output lanes."""
         raise NotImplementedError

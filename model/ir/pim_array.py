@@ -141,6 +141,10 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
     def loads(self) -> bool:
         return True
 
+    @property
+    def counts(self) -> tuple[str, ...]:
+        return ("pulses", "failures") if self.programs else ()
+
     # -- the macros
 
     def macro(self, layer: MatrixSpec) -> MacroSpec:

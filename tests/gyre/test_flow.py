@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 RTL_KEYS = {
     *("frames", "mismatches", "cycles_per_frame", "latency_cycles", "bound_cycles_per_frame"),
-    *("utilisation", "sim_seconds", "cycles_per_second"),
+    *("utilisation", "sim_seconds", "cpu_seconds", "cycles_per_second"),
     *("equal", "checks", "differences"),  # beyond the design: what else was compared
     "recurrent",  # beyond the design: what there is to say of sequences
 }

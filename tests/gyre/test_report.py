@@ -203,6 +203,13 @@ def test_fill_of_the_fifos_is_shown_with_their_depths() -> None:
     assert "FIFO fill sum 1,001 of 1,090 beats" in words(shown(report))
 
 
+def test_pulses_and_rows_that_failed_are_shown() -> None:
+    counts = {"pulses_fc1": 1200, "failures_fc1": 2, "pulses_fc2": 34, "failures_fc2": 1}
+    assert "programming 1,234 pulses, 3 rows that failed" in words(
+        shown(changed() | {"programming": counts})
+    )
+
+
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
     assert "of [red]mnist in RTL" in words(shown(changed(dataset={"name": "[red]mnist"})))
 

@@ -6,6 +6,7 @@ from torch import nn
 from gyre import recipe as recipes
 from gyre import training
 from model import data, nets
+from model.compress import checkpoint
 from model.ir.errors import BadInput
 from tests.gyre.test_recipe import MINIMAL
 
@@ -71,6 +72,35 @@ def test_seconds_count_trainings_alone(recipe: recipes.Recipe, tmp_path: Path) -
     (folder / training.SECONDS).write_text("1000.0\n")
     training.train_float(recipe, dataset, build)
     assert training.seconds(recipe, dataset, build)["float"] > 1000
+
+
+def test_place_of_a_training_is_recorded_where_it_ran(
+    recipe: recipes.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one that ended elsewhere than it began, and was read by a third machine."""
+
+    def on(device: str, **more: str) -> None:
+        monkeypatch.setattr(
+            "gyre.compression.machine", lambda: {"device": device, "torch": "2", **more}
+        )
+
+    build, dataset = tmp_path / "build", data.load(recipe.data.name)
+    assert training.machine(recipe, dataset, build) is None
+    on("a processor")
+    save = checkpoint.save
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", lambda *a: (save(*a), 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            training.train_float(recipe, dataset, build)
+    on("an accelerator", precision="bfloat16")
+    steps(recipe, build)
+    on("another one")
+    steps(recipe, build)
+    assert training.machine(recipe, dataset, build) == {
+        "device": "a processor, then an accelerator",
+        "torch": "2",
+        "precision": "bfloat16",
+    }
 
 
 def test_another_build_folder_gives_the_same_network(

@@ -7,13 +7,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 
 from hdl.circulant.array import CirculantArray
 from hdl.engine import engine_files, make_engine
 from hdl.stage import make_stage, stage_files
 from hdl.target import VerilogTarget
-from model import golden
 from model.ir.beats import Beats
 from model.ir.block_circulant import BlockCirculantStorage
 from model.ir.circulant_array import CirculantArraySpec
@@ -25,7 +23,7 @@ from model.ir.numerics import BipolarFormat, CodebookFormat, Format, UniformForm
 from model.ir.requantize import RequantizeSpec
 from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of, scale_of
-from tests.hdl.benches import check_all
+from tests.hdl.benches import check_all, evaluated, spreading, stage_block
 from tests.strategies import requantize_tensors
 
 pytestmark = pytest.mark.rtl
@@ -71,9 +69,9 @@ class Case:
         formats = self.entry, self.weight, rule, arithmetic
         if self.frame is None:
             storage = BlockCirculantStorage(self.k)
-            return LinearSpec(self.columns, self.rows, *formats, storage)
+            return spreading(LinearSpec(self.columns, self.rows, *formats, storage))
         storage = BlockCirculantStorage(self.k, self.kernel[0] * self.kernel[1])
-        return ConvSpec(*self.frame, self.rows, *self.kernel, 1, *formats, storage)
+        return spreading(ConvSpec(*self.frame, self.rows, *self.kernel, 1, *formats, storage))
 
     def node(self, n: int) -> Node:
         rng, spec = np.random.default_rng(n), self.layer()
@@ -113,14 +111,6 @@ STAGES = [
 ]
 
 
-def evaluated(node: Node, case: Case, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Golden accumulators and output codes, int64 [frames, codes]."""
-    keep: dict[str, torch.Tensor] = {}
-    x = torch.from_numpy(frames.reshape(-1, *case.shape))
-    out = golden.evaluate(node.spec, node, [x], keep)
-    return tuple(y.flatten(1).numpy() for y in (keep[f"{node.name}.acc"], out))
-
-
 @cache
 def bench():
     """Arrays and stages with the codes expected, and what they did."""
@@ -129,21 +119,13 @@ def bench():
         node, frames, name = case.node(n), case.frames(n), f"array {n}"
         engine, files = make_engine(case.spec, node, case.out), engine_files(case.spec, node)
         blocks[name] = Block(name, engine, frames, case.rows, files)
-        expected[name] = evaluated(node, case, frames)[0]
+        expected[name] = evaluated(node, case.shape, frames)[0]
     for n, (in_lanes, case) in enumerate(STAGES, start=len(ARRAYS)):
         node, frames, name = case.node(n), case.frames(n), f"stage {n}"
         args = node.spec, node, case.spec, (Beats(case.shape, in_lanes),), case.out
-        shape = node.spec.out_shape(case.shape)
-        blocks[name] = Block(
-            name,
-            make_stage(*args),
-            frames,
-            math.prod(shape),
-            stage_files(*args),
-            shape=case.shape,
-            out_shape=shape,
-        )
-        expected[name] = evaluated(node, case, frames)[1]
+        stage, files = make_stage(*args), stage_files(*args)
+        blocks[name] = stage_block(name, stage, node, case.shape, frames, files)
+        expected[name] = evaluated(node, case.shape, frames)[1]
     return blocks, expected, run_blocks(list(blocks.values()))
 
 

@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
@@ -15,7 +14,6 @@ from hdl.engine import make_engine
 from hdl.pim.array import PimArray, Wires
 from hdl.stage import make_stage, stage_files
 from hdl.verilog import generate
-from model import golden
 from model.ir.arithmetic import ExactArithmetic
 from model.ir.beats import Beats
 from model.ir.block_circulant import BlockCirculantStorage
@@ -30,13 +28,14 @@ from model.ir.pim_array import PimArraySpec
 from model.ir.placement import place, repair
 from model.ir.requantize import RequantizeSpec
 from model.ir.storage import DenseStorage
-from sim.block import FULL_SPEED, Block, check_values, run_blocks
+from sim.block import FULL_SPEED, Block, run_blocks
 from tests.examples import codes_of, scale_of
+from tests.hdl.benches import check_all, evaluated, spreading, stage_block
 from tests.pims import LEVELS, STATES
 from tests.strategies import requantize_tensors
 from tests.tools import require_tools
 
-pytestmark = pytest.mark.rtl
+pytestmark = [pytest.mark.rtl, pytest.mark.timeout(900)]  # one build of all arrays
 
 FRAMES = 6
 S8, S4, U4, U8 = (UniformFormat(*of) for of in ((8, True), (4, True), (4, False), (8, False)))
@@ -102,7 +101,8 @@ class Case:
             spec = LinearSpec(self.inputs, self.outputs, *formats)
         else:
             spec = ConvSpec(*self.frame, self.outputs, *self.kernel, 1, *formats)
-        tensors |= requantize_tensors(rule, self.outputs, rng)
+        spec = spreading(spec)
+        tensors |= requantize_tensors(spec.requantize, self.outputs, rng)
         if "faults" in self.engine:
             tensors["cells"] = self.stuck_cells(spec, tensors)
         elif self.arithmetic.device:
@@ -228,14 +228,6 @@ class Loaded(wiring.Component):
         return m
 
 
-def evaluated(node: Node, case: Case, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Golden accumulators and output codes, int64 [frames, codes]."""
-    keep: dict[str, torch.Tensor] = {}
-    x = torch.from_numpy(frames.reshape(-1, *case.shape))
-    out = golden.evaluate(node.spec, node, [x], keep)
-    return tuple(y.flatten(1).numpy() for y in (keep[f"{node.name}.acc"], out))
-
-
 @cache
 def bench():
     """Arrays and stages with the codes expected, and what they did."""
@@ -249,22 +241,14 @@ def bench():
             assert len(engine.wires.banks()) > 1
         files = engine.wires.files(node)
         blocks[name] = Block(name, engine, frames, case.outputs, files)
-        expected[name] = evaluated(node, case, frames)[0]
+        expected[name] = evaluated(node, case.shape, frames)[0]
     for n, (in_lanes, case) in enumerate(STAGES, start=len(ARRAYS)):
         node, frames, name = case.node(n), case.frames(n), f"stage {n}"
         specs[name] = node, case.spec(node)
         args = node.spec, node, specs[name][1], (Beats(case.shape, in_lanes),), case.lanes
-        shape = node.spec.out_shape(case.shape)
-        blocks[name] = Block(
-            name,
-            Loaded(make_stage(*args)),
-            frames,
-            math.prod(shape),
-            stage_files(*args),
-            shape=case.shape,
-            out_shape=shape,
-        )
-        expected[name] = evaluated(node, case, frames)[1]
+        stage, files = Loaded(make_stage(*args)), stage_files(*args)
+        blocks[name] = stage_block(name, stage, node, case.shape, frames, files)
+        expected[name] = evaluated(node, case.shape, frames)[1]
     return blocks, expected, specs, run_blocks(list(blocks.values()))
 
 
@@ -275,8 +259,7 @@ def _tools() -> None:
 
 def test_equals_golden_under_every_stall_pattern() -> None:
     blocks, expected, _, traces = bench()
-    for name, block in blocks.items():
-        check_values(traces, block, expected[name])
+    check_all(blocks, expected, traces)
 
 
 def test_hard_macros_are_placed_one_by_one_behind_the_same_array() -> None:
@@ -297,7 +280,7 @@ def test_an_ideal_array_gives_the_integer_product() -> None:
     for n, case in enumerate(IDEAL):
         node, frames = case.node(n), case.frames(n)
         plain = replace(node, spec=replace(node.spec, arithmetic=ExactArithmetic()))
-        product = evaluated(plain, case, frames)[0] << case.arithmetic.grid_bits
+        product = evaluated(plain, case.shape, frames)[0] << case.arithmetic.grid_bits
         assert (traces[f"array {n}", FULL_SPEED].codes == product).all(), case
 
 
@@ -314,7 +297,8 @@ def test_moved_rows_and_columns_put_right_what_stuck_cells_do() -> None:
             assert (wires.rows != np.arange(case.arithmetic.rows)).any()
         tensors = {name: node.tensors[name] for name in node.tensors if name != "cells"}
         spec = replace(node.spec, arithmetic=ExactArithmetic())
-        product = evaluated(replace(node, spec=spec, tensors=tensors), case, frames)[0]
+        mended = replace(node, spec=spec, tensors=tensors)
+        product = evaluated(mended, case.shape, frames)[0]
         found = traces[f"array {n}", FULL_SPEED].codes
         assert (found == product).all() == (case in MENDED), case
 

@@ -219,8 +219,8 @@ RTL = [
     Mutation(
         "RTL: nothing is added for the rounding",
         _RTL_REQUANTIZE,
-        "product + bias + spec.rounding",
-        "product + bias",
+        "self.b + spec.rounding",
+        "self.b",
         "probe_rtl",
     ),
     Mutation(
@@ -568,10 +568,10 @@ PIM = [
         "probe_pim",
     ),
     Mutation(
-        "RTL: the first row tile is left out",
+        "RTL: the first row tile alone counts",
         _PIM,
         "terms = [part[lane] for part in picked]",
-        "terms = [part[lane] for part in picked[1:]]",
+        "terms = [part[lane] for part in picked[:1]]",
         "probe_pim",
     ),
     Mutation(

@@ -9,7 +9,8 @@ import hdl
 from hdl.engine import engine_files, make_engine
 from sim.bench import SimulationError
 from sim.block import Block, run_blocks
-from tests.hdl.test_circulant import Case, evaluated
+from tests.hdl.benches import evaluated
+from tests.hdl.test_circulant import Case
 from tests.mutations.probe_rtl import PATTERNS, SMOOTH, mismatch
 
 CASE = Case(8, 61, 45, 4, 16)
@@ -22,7 +23,7 @@ def main() -> None:
     node, frames = CASE.node(1), CASE.frames(1)
     engine, files = make_engine(CASE.spec, node, CASE.out), engine_files(CASE.spec, node)
     block = Block("circulant", engine, frames, CASE.rows, files)
-    expected = evaluated(node, CASE, frames)[0]
+    expected = evaluated(node, CASE.shape, frames)[0]
     try:
         traces = run_blocks([block], PATTERNS)
     except SimulationError as error:

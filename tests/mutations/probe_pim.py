@@ -1,6 +1,5 @@
 """Probe: small PIM arrays in RTL against the golden model and their cycles by formula."""
 
-import math
 import sys
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from model.ir.beats import Beats
 from model.ir.faults import Faults
 from sim.bench import SimulationError
 from sim.block import Block, Pattern, run_blocks
-from tests.hdl.test_pim_array import ADC, DATA, DEVICE, S4, Case, Loaded, evaluated
+from tests.hdl.benches import evaluated, stage_block
+from tests.hdl.test_pim_array import DATA, DEVICE, S4, Case, Loaded
 from tests.mutations.probe_rtl import SMOOTH, mismatch
 
 PATTERNS = [SMOOTH, Pattern(True, True, 2)]
@@ -22,7 +22,7 @@ STAGE = Case(
     0,
     4,
     4,
-    ADC | DEVICE | {"cell_bits": 4},
+    DEVICE | {"adc_bits": 4, "step": 8, "cell_bits": 4},
     entry=S4,
     frame=(3, 3, 3),
     kernel=(2, 2, 1, 0),
@@ -30,7 +30,7 @@ STAGE = Case(
 )
 """Row tiles, copies, converters, a reference column, moved rows and columns, signed codes."""
 
-CIRCULANT = Case(6, 7, 4, 2, DATA, k=4, engine={"faults": Faults(0.05, 0.05, 7)})
+CIRCULANT = Case(6, 7, 4, 2, DATA, k=4, entry=S4, engine={"faults": Faults(0.05, 0.05, 7)})
 """Stuck cells that nothing is moved around."""
 
 
@@ -39,23 +39,16 @@ def main() -> None:
         sys.exit(f"the probe runs in {Path.cwd()} but imports {hdl.__file__}")
     node, frames = STAGE.node(1), STAGE.frames(1)
     spec, source = STAGE.spec(node), Beats(STAGE.shape, 2)
-    args, shape = (node.spec, node, spec, (source,), STAGE.lanes), node.spec.out_shape(STAGE.shape)
-    stage = Block(
-        "stage",
-        Loaded(make_stage(*args)),
-        frames,
-        math.prod(shape),
-        stage_files(*args),
-        shape=STAGE.shape,
-        out_shape=shape,
-    )
-    rule = {stage.name: evaluated(node, STAGE, frames)[1]}
+    args = node.spec, node, spec, (source,), STAGE.lanes
+    stage = Loaded(make_stage(*args))
+    stage = stage_block("stage", stage, node, STAGE.shape, frames, stage_files(*args))
+    rule = {stage.name: evaluated(node, STAGE.shape, frames)[1]}
     rates = {stage.name: spec.cost(node.spec, (source,), STAGE.lanes).cycles}
     node, frames = CIRCULANT.node(2), CIRCULANT.frames(2)
     spec = CIRCULANT.spec(node)
     engine = make_engine(spec, node, CIRCULANT.lanes)
     array = Block("array", engine, frames, CIRCULANT.outputs, engine.wires.files(node))
-    rule[array.name] = evaluated(node, CIRCULANT, frames)[0]
+    rule[array.name] = evaluated(node, CIRCULANT.shape, frames)[0]
     rates[array.name] = spec.rate(node.spec, CIRCULANT.lanes)
     try:
         traces = run_blocks([stage, array], PATTERNS)

