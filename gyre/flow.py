@@ -28,7 +28,7 @@ from gyre.report import FILE, make_report, read_report, write_report
 from hdl import package
 from hdl.accelerator import Accelerator, count_ports
 from hdl.axi.shell import MODULE
-from hdl.verilog import generate_accelerator
+from hdl.verilog import Design, generate_accelerator
 from model import data, golden
 from model.compress.training import lengths_of
 from model.data import Dataset, Split
@@ -354,7 +354,7 @@ class Flow:
         ecp5.check_tools()  # both before the network is trained
         accelerator, network = self.accelerator, self.trained.network
         design = generate_accelerator(accelerator)
-        guess = _estimate(accelerator, design.verilog)
+        guess = _estimate(accelerator, design)
         if ecp5.excess(guess, chosen):
             raise ecp5.does_not_fit(name, guess, chosen, self._fitting(chosen), "an estimate of")
         folder = self.out / "fpga" / name
@@ -398,7 +398,7 @@ class Flow:
             if ecp5.excess({"dsp": dsp_blocks(costs)}, chosen):
                 continue
             accelerator = Accelerator(network, mapping)
-            guess = _estimate(accelerator, generate_accelerator(accelerator).verilog)
+            guess = _estimate(accelerator, generate_accelerator(accelerator))
             if not ecp5.excess(guess, chosen):
                 folds = ", ".join(
                     f"{stage.node} {spec.rows} × {spec.cols}"
@@ -444,10 +444,9 @@ class Flow:
         return sections(network, mapping, codes, steps, self.recipe.mapping.technology, written)
 
 
-def _estimate(accelerator: Accelerator, verilog: str) -> dict[str, int]:
+def _estimate(accelerator: Accelerator, design: Design) -> dict[str, int]:
     """What an accelerator takes of an FPGA, by its formulas and its text."""
-    costs = [cost for _, cost in accelerator.mapping.costs(accelerator.network)]
-    return estimate(costs, verilog, MODULE)
+    return estimate([cost for _, cost in accelerator.mapping.costs(accelerator.network)], design)
 
 
 def _span(text: str, count: int) -> tuple[int, int]:

@@ -3,10 +3,11 @@
 ==========  ====================================================================================
 DSP         a multiplier of ``a × b`` bits takes ``ceil(a / 18) · ceil(b / 18)`` blocks of
             18 × 18 bits; one with an operand of a single bit takes none
-BRAM        a memory of ``w × d`` bits takes the fewest blocks of 18 kbit over their widths of 1
-            to 36 bits; it is in blocks if they cost less than what it would be else, as Yosys
-            counts it: a block 128, 16 words of 4 bits in look-up tables 4 and what chooses
-            between them ``CHOICE`` a bit, a bit that is only read ``1 / 16``
+BRAM        a memory of ``w × d`` bits takes ``ceil(w · ceil(d / n) / b)`` blocks of ``n`` words
+            of ``b`` bits, for the best ``b`` of 1 to 36; it is in blocks if they cost less than
+            what it would be else, as Yosys counts it: a block 128, 16 words of 4 bits in
+            look-up tables 4 and what chooses between them ``CHOICE`` a bit, a bit that is only
+            read ``1 / 16``
 FF          the bits of all registers, and those of the output of a memory that is not in blocks
 LUT         ``ADD`` a bit of an addition, ``CHOOSE`` a bit of a choice between two words,
             ``TABLE`` for 16 words of 4 bits, ``1 / 16`` a bit that is only read
@@ -20,6 +21,7 @@ import re
 from collections import Counter
 
 from hdl.outline import ROM, modules, placed
+from hdl.verilog import Design
 from model.ir.cost import StageCost
 
 DSP_BITS = 18
@@ -47,7 +49,7 @@ def words(width: int) -> int:
 
 def blocks(width: int, depth: int) -> int:
     """Fewest blocks that hold a memory."""
-    return min(-(-width // wide) * -(-depth // words(wide)) for wide in WIDTHS)
+    return min(-(-width * -(-depth // words(wide)) // wide) for wide in WIDTHS)
 
 
 def memory(width: int, depth: int, read_only: bool) -> Counter[str]:
@@ -80,9 +82,9 @@ def _module(body: str) -> Counter[str]:
     return found
 
 
-def count(verilog: str, top: str) -> Counter[str]:
+def count(design: Design) -> Counter[str]:
     """Registers, additions, choices and memories of a generated design."""
-    bodies = modules(verilog)
+    bodies = modules(design.verilog)
     known: dict[str, Counter[str]] = {}
 
     def of(name: str) -> Counter[str]:
@@ -96,7 +98,7 @@ def count(verilog: str, top: str) -> Counter[str]:
                     known[name] += of(one.module)
         return known[name]
 
-    return of(top)
+    return of(design.top)
 
 
 def dsp_blocks(costs: list[StageCost]) -> int:
@@ -109,9 +111,9 @@ def dsp_blocks(costs: list[StageCost]) -> int:
     )
 
 
-def estimate(costs: list[StageCost], verilog: str, top: str) -> dict[str, int]:
+def estimate(costs: list[StageCost], design: Design) -> dict[str, int]:
     """``dsp`` by the formulas of a mapping, ``bram``, ``ff`` and ``lut`` by the generated text."""
-    found = count(verilog, top)
+    found = count(design)
     lut = ADD * found["add"] + CHOOSE * found["choose"] + TABLE * found["table"]
     return {
         "lut": round(lut + ROM_COST * found["rom"]),

@@ -13,12 +13,15 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from gyre import campaign, campaign_rows, flow, results, zoo
+from gyre import campaign, campaign_rows, compression, flow, results, training, zoo
 from gyre import recipe as recipes
 from model import nets
-from model.compress import checkpoint, execution
+from model.compress import checkpoint, execution, solver
 from model.compress.constraints import CrossbarColumns
+from model.compress.training import real_samples
+from model.export import export
 from model.ir.errors import BadInput
+from tests.compress.test_solvers import without_training
 from tests.compress.test_training import Interrupted
 from tests.gyre import reduced
 
@@ -152,6 +155,26 @@ def test_crossbars_keep_few_enough_weights_for_the_ratio(label: str) -> None:
     goal = recipe.goal.ratio_weights_min or plain.goal.ratio_weights_min
     assert goal > 20
     assert weights / kept >= goal
+
+
+@pytest.mark.parametrize("width", [16, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("label", ["convnet_50x_cifar10", "osc_cifar10:k16"])
+def test_stored_bits_reach_the_goal_whatever_the_weights(
+    monkeypatch: pytest.MonkeyPatch, label: str, width: int | None
+) -> None:
+    """Blocks and bits alone decide: nothing is trained here."""
+    without_training(monkeypatch, "realise", "constrained")
+    recipe = campaign.points([label], width)[0].recipe
+    dataset = reduced.dataset("cifar10", 16)
+    module = training.float_network(recipe, dataset)
+    function, _ = solver.find(recipe.compress.solver)
+    options = recipe.compress.solver_options()
+    rules = recipe.compress.constraints()
+    compressed = function(module, dataset, rules, recipe.trained_format, options, seed=1)
+    samples = real_samples(dataset.train)
+    network = export(compressed, samples[:1], samples, name=recipe.name, **dict(recipe.format))
+    found = compression.compression(network, training.float_weights(module))["ratio_bits"]
+    assert found >= recipe.goal.ratio_bits_min >= 40
 
 
 # --- runs --------------------------------------------------------------------------------------

@@ -99,6 +99,22 @@ def test_energy_shares_are_there_if_the_report_has_them() -> None:
     assert page.index("cells") < page.index("converters")
 
 
+def test_what_an_fpga_takes_is_there_if_the_report_has_it() -> None:
+    assert 'id="fpga"' not in made()
+    figures = {"lut": 3000, "ff": 2100, "dsp": 64, "bram": 8}
+    fpga = {
+        "device": "ecp5-85k",
+        "used": figures | {"ff_in_dsp": 400, "fmax_mhz": 104.79},
+        "available": {"lut": 83640, "ff": 83640, "dsp": 156, "bram": 208},
+        "estimate": figures | {"lut": 3150},
+        "error": {"lut": 0.05, "ff": 0.0, "dsp": 0.0, "bram": None},
+    }
+    text = Reader(made(fpga=fpga)).text
+    assert "On ecp5-85k" in text
+    assert "LUT 3,000 83,640 3,150 5.0 %" in text
+    assert "Fmax 104.79 MHz; 400 more registers" in text
+
+
 def test_layers_without_weights_leave_their_cells_empty() -> None:
     layer = LAYER | {"name": "pool", "engine": None, "arithmetic": None, "utilisation": None}
     page = made(layers=[LAYER, layer | {"density": None, "weight_reuse": None}])
