@@ -210,18 +210,19 @@ def test_hash_leaves_out_names_hardware_and_defaults(path: Path, text: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "twin", "variant"),
+    ("name", "own", "twin", "variant"),
     [
-        ("sot_pim_lenet5", "lenet5_crossbar", None),
-        ("memristor_lenet5", "lenet5_crossbar", "conductance"),
-        ("sac_pim", "osc_lenet5", None),
+        ("sot_pim_lenet5", None, "lenet5_crossbar", None),
+        ("sot_pim_lenet5", "spread", "lenet5_crossbar", "spread"),
+        ("memristor_lenet5", None, "lenet5_crossbar", "conductance"),
+        ("sac_pim", None, "osc_lenet5", None),
     ],
 )
 def test_a_recipe_on_macros_shares_the_training_of_its_twin(
-    name: str, twin: str, variant: str | None
+    name: str, own: str | None, twin: str, variant: str | None
 ) -> None:
     folder = Path(__file__).resolve().parents[2] / "recipes"
-    one = recipes.load(folder / f"{name}.toml")
+    one = recipes.load(folder / f"{name}.toml", variant=own)
     other = recipes.load(folder / f"{twin}.toml", variant=variant)
     assert one.training_hash == other.training_hash
     assert one.hash != other.hash
