@@ -69,10 +69,14 @@ class RequantizeLane(wiring.Component):
 class Requantize(wiring.Component):
     """A stream of accumulators to a stream of codes, ``lanes`` at a time.
 
-    The beats of a pixel are counted, so a frame may hold any number of pixels.
+    The beats of a pixel are counted, so a frame may hold any number of pixels. A product of each
+    channel's own ``m`` takes it from a register, into which the memory, read one beat ahead, has
+    put it: a block of memory is too slow to feed a multiplier. The first word is read in the cycle
+    after a reset, in which no beat is taken.
 
     Latency: 3 cycles if the specification multiplies, else 2. One beat a cycle.
-    Memory: ``ceil(channels / lanes)`` words of ``lanes`` times the bits per channel.
+    Memory: ``ceil(channels / lanes)`` words of ``lanes`` times the bits per channel; a register of
+    such a word if there are several and each channel has its ``m``.
 
     Parameters
     ----------
@@ -122,8 +126,16 @@ class Requantize(wiring.Component):
         m.submodules.channel = channel = Rom(width * self.lanes, beats, self.channel_file)
         index = Signal(address_bits(beats))
         m.d.comb += [channel.addr.eq(index), channel.en.eq(transfer(self.i))]
-        with m.If(transfer(self.i)):
+        with m.If(channel.en):
             m.d.sync += index.eq(Mux(index == beats - 1, 0, index + 1))
+        word = channel.data
+        if spec.per == "channel" and beats > 1:
+            word = Signal.like(channel.data, reset_less=True)
+            ahead = Signal()  # the word of the next beat is there
+            m.d.sync += ahead.eq(1)
+            m.d.comb += [channel.en.eq(transfer(self.i) | ~ahead), self.i.ready.eq(en & ahead)]
+            with m.If(transfer(self.i)):
+                m.d.sync += word.eq(channel.data)
         if spec.per == "layer":
             m.submodules.layer = layer = Rom(spec.m_bits, 1, self.layer_file)
             read = Signal()  # once is enough
@@ -134,13 +146,13 @@ class Requantize(wiring.Component):
         with m.If(transfer(self.i)):
             m.d.sync += operands.eq(self.i.p.codes)
         stages = 3 if spec.multiplies else 2
-        marks = [(self.i.valid, self.i.p.first, self.i.p.last)]
+        marks = [(transfer(self.i), self.i.p.first, self.i.p.last)]
         for stage in range(stages):
             marks.append(tuple(Signal(name=f"{n}_{stage}") for n in ("valid", "first", "last")))
             with m.If(en):
                 m.d.sync += [new.eq(old) for new, old in zip(marks[-1], marks[-2], strict=True)]
         advance = Cat(en & valid for valid, _, _ in marks[1:stages])
-        parameters = data.View(data.ArrayLayout(width, self.lanes), channel.data)
+        parameters = data.View(data.ArrayLayout(width, self.lanes), word)
         # One module serves all layers whose lanes have the same gates.
         gates = replace(
             spec,
