@@ -233,15 +233,15 @@ RTL = [
     Mutation(
         "RTL: the clamp loses the lowest code",
         _RTL_NUMERICS,
-        "value < span.low, span.low",
-        "value < span.low, span.low + 1",
+        "Mux(value[-1], span.low, span.high)",
+        "Mux(value[-1], span.low + 1, span.high)",
         "probe_rtl",
     ),
     Mutation(
-        "RTL: the clamp spares one code above",
+        "RTL: the clamp overlooks the bit above a code",
         _RTL_NUMERICS,
-        "value > span.high",
-        "value > span.high + 1",
+        "value[format.bits :].any()",
+        "value[format.bits + 1 :].any()",
         "probe_rtl",
     ),
     Mutation(
