@@ -247,7 +247,8 @@ def test_second_run_resumes(first_run: tuple, build: Path, tiny: Path, report: d
         assert sums[0].read_bytes() == sums[1].read_bytes()
     shown = call("report", tiny)
     assert shown.status == 0
-    assert shown.out == said.out[said.out.index("layers   ") :]
+    page = f"page       {build / 'tiny' / 'report.html'}\n"
+    assert shown.out == said.out[said.out.index("layers   ") :] + page
 
 
 @pytest.mark.usefixtures("first_run", "build", "no_training")
@@ -347,9 +348,9 @@ def test_hardware_that_differs_is_located(
     write = package.write_package
     split = data.load("digits").test
 
-    def tamper(accelerator: Accelerator, design: object, folder: Path) -> None:
+    def tamper(accelerator: Accelerator, design: object, folder: Path, *rest: object) -> None:
         """Flip the sign of the last row's weight for the busiest activation in its last word."""
-        write(accelerator, design, folder)
+        write(accelerator, design, folder, *rest)
         network = accelerator.network
         engine = accelerator.mapping.engine("pe_fc2")
         assert (engine.rows, network["fc2"].spec.in_features % engine.cols) == (1, 0)
