@@ -32,7 +32,8 @@ def linear(walk: Walk, name: str, module: nn.Module, node: fx.Node, value: Value
     rows = len(matrix.codes)
     offset = torch.zeros(rows) if module.bias is None else module.bias
     gain = (scale * source.scale).expand(rows)
-    return Linear(name, (source,), np.arange(rows), matrix, gain, offset.double())
+    offset = offset.double()
+    return Linear(name, (source,), np.arange(rows), matrix, gain, offset, module=module)
 
 
 def _in_order(layer: str, matrix: Matrix, source: Stream) -> Matrix:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.compress.quantizers import ActivationQuantizer
 from model.export.factors import factors_of
-from model.export.values import Affine, Stream
+from model.export.values import Affine, Linear, Stream
 from model.export.walk import walk_of
 
 
@@ -37,7 +37,9 @@ def realised(
         As of :func:`model.export.export`, of which the other parameters are too.
 
     The scales of what additions and average poolings read, from the last back to the first, and
-    then the gains of batch normalizations take the nearest value whose multiplier is exact. Scales
+    then the gains of batch normalizations take the nearest value whose multiplier is exact. The
+    biases of the last layer take the nearest value that hardware adds: where its scores are the
+    accumulators, whole steps of these, coarse ones if weights and activations have few bits. Scales
     of inputs, of weights and of what several such layers read with different wishes stay: there the
     factor is as near as its multiplier allows.
     """
@@ -53,6 +55,7 @@ def realised(
     for pending, stream in walk.closed:
         if isinstance(pending, Affine) and pending.norm is not None:
             _settle_norm(pending, stream, scales, walk.multiplier_bits)
+    _settle_scores(walk.scores, scales, walk.multiplier_bits)
     return result.float()
 
 
@@ -89,3 +92,13 @@ def _settle_norm(pending: Affine, stream: Stream, scales: _Scales, multiplier_bi
     constant = norm.folded()
     norm.module.weight.mul_(factor)
     norm.module.bias.add_(constant - norm.folded())
+
+
+def _settle_scores(scores: Linear, scales: _Scales, multiplier_bits: int) -> None:
+    """Move the biases of the last layer to what hardware adds."""
+    if scores.norm is not None or scores.module.bias is None:
+        return
+    source = scores.sources[0]
+    moved = replace(scores, gain=scores.gain * scales.of(source) / source.scale)
+    rule, scale, tensors = moved.scored(multiplier_bits)
+    scores.module.bias.copy_(torch.from_numpy(tensors["b"]) * (scale / 2.0**rule.shift))

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.compress.quantizers import ActivationQuantizer
-from model.export.factors import OUTPUT_FORMAT, add_factors, common, factors_of, requantize
+from model.export.factors import (
+    OUTPUT_FORMAT,
+    add_factors,
+    common,
+    factors_of,
+    output_requantize,
+    requantize,
+)
 from model.export.storage import Matrix
 from model.ir.add import AddSpec
 from model.ir.conv import ConvSpec
@@ -210,7 +217,21 @@ class Affine(Pending):
 
 @dataclass(frozen=True)
 class Linear(Affine):
-    """A fully connected layer."""
+    """A fully connected layer; ``module`` is its torch layer."""
+
+    module: nn.Module | None = field(default=None, kw_only=True, repr=False)
+
+    def scored(self, multiplier_bits: int) -> tuple[RequantizeSpec, float, Tensors]:
+        """Requantization, scale and tensors if this is the last layer."""
+        worst = self.sources[0].format.values * self.matrix.format.values
+        return output_requantize(
+            self.name,
+            self.common_gain(),
+            self.offset,
+            worst.sum_of(self.matrix.codes.shape[1]),
+            self.real(),
+            multiplier_bits,
+        )
 
     def _accumulate(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ torch.from_numpy(self.matrix.values()).double().T

@@ -14,7 +14,7 @@ from torch.nn import functional
 from model import golden
 from model.compress.quantizers import ActivationQuantizer, FFTOptions, input_format
 from model.compress.tracing import RELU, kind, trace
-from model.export.factors import fitted_scale, output_requantize, spread
+from model.export.factors import fitted_scale, spread
 from model.export.fft import with_fft
 from model.export.pim import with_pim
 from model.export.removal import remove_pruned, settle
@@ -144,6 +144,7 @@ class Walk:
         self.nodes: list[Node] = []
         self.values: dict[fx.Node, Value | None] = {}
         self.closed: list[tuple[Pending, Stream]] = []
+        self.scores: Linear | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -221,17 +222,10 @@ class Walk:
                 "the scores of a linear layer",
                 "remove what follows the last layer, and let that be a linear one",
             )
-        worst = value.sources[0].format.values * value.matrix.format.values
-        rule, scale, tensors = output_requantize(
-            value.name,
-            value.common_gain(),
-            value.offset,
-            worst.sum_of(value.matrix.codes.shape[1]),
-            value.real(),
-            self.multiplier_bits,
-        )
+        rule, scale, tensors = value.scored(self.multiplier_bits)
         spec, tensors = value.with_requantize(rule, tensors)
         self.append(value.name, spec, value.sources, value.index, scale, tensors)
+        self.scores = value
 
     def _enter(self, value: Raw, format: UniformFormat | None, scale: float | None) -> Stream:
         if format is None or scale is None:

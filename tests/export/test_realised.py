@@ -81,9 +81,30 @@ def test_a_realised_network_is_near_and_stays(name: str) -> None:
     before, after, twice = (m.state_dict() for m in (module, moved, again))
     changed = [key for key in before if not torch.equal(before[key], after[key])]
     assert changed
-    assert all("log_scale" in key or "bn" in key for key in changed)
+    assert all("log_scale" in key or "bn" in key or key == "fc.bias" for key in changed)
     for key, value in after.items():
         torch.testing.assert_close(value, twice[key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_scores_of_few_bits_are_those_of_golden(name: str) -> None:
+    """Accumulators of 2-bit codes are the scores, so a bias is whole steps of them."""
+    torch.manual_seed(5)
+    few = {**BITS, "weight_bits": 2, "activation_bits": 2, "multiplier_bits": 16}
+    module = quantized(NETS[name](), 3, FormatOptions(**few))
+    moved = realised(module, images(3), **few, weights_per="tensor")
+    network = export(moved, images(3, 1), images(3), remove=False, **few)
+    x = images(4, 60).double()
+    scores = golden.run(network, golden.quantize(network.input, x.numpy()))
+
+    def steps(of: nn.Module) -> Tensor:
+        with torch.no_grad():
+            return copy.deepcopy(of).double()(x) / network.output.scale
+
+    assert (steps(module) - steps(module).round()).abs().max() > 0.05
+    found = steps(moved)
+    assert (found - found.round()).abs().max() < 1e-4
+    assert (found.round() == scores).double().mean() > 0.98
 
 
 def test_the_scale_of_the_input_stays() -> None:
