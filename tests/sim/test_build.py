@@ -76,8 +76,8 @@ def test_a_change_of_one_rounding_line_rebuilds_and_shows_mismatches() -> None:
     fault = Mutation(
         "no rounding, for the build",
         "hdl/lib/requantize.py",
-        "product + bias + spec.rounding",
-        "product + bias",
+        "self.b + spec.rounding",
+        "self.b",
         "",
     )
     keys, wrongs = [], []
