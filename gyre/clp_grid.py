@@ -62,7 +62,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the grid, and what it is of: ``recipe``, ``mapping``, ``library`` (hashes).
+    """A point of the grid, and what it is of: ``recipe``, ``mapping``, ``liberty`` (hashes).
 
     ``cells`` and ``memories`` are areas in um2, those of memories at typical; ``least`` is the
     shortest clock in ns, None without OpenSTA; ``energy`` is None if nothing was simulated.
@@ -71,7 +71,7 @@ class Point:
     name: str
     recipe: str
     mapping: str
-    library: str
+    liberty: str
     clock: float
     cells: float
     memories: float
@@ -150,7 +150,7 @@ def measure(name: str, liberty: Path, period: float, *, area: bool = False) -> P
     check_period(period)
     library = read_liberty(liberty)
     found, file = kept(name), sha256(liberty.read_bytes())
-    same = found is not None and (found.library, found.clock) == (file, period)
+    same = found is not None and (found.liberty, found.clock) == (file, period)
     if same and (area or found.energy is not None):
         return found
     flow = Flow(recipe, build_root() / "grid" / name)
@@ -174,7 +174,7 @@ def measure(name: str, liberty: Path, period: float, *, area: bool = False) -> P
     return made
 
 
-def point(name: str, report: dict, library: str, recipe: Recipe) -> Point:
+def point(name: str, report: dict, liberty: str, recipe: Recipe) -> Point:
     """A point of a report of the synthesis."""
     energy = None
     if "energy" in report:
@@ -188,7 +188,7 @@ def point(name: str, report: dict, library: str, recipe: Recipe) -> Point:
     return Point(
         name,
         *_hashes(recipe),
-        library,
+        liberty,
         report["clock_ns"],
         report["area"]["cells"],
         report["area"]["memories"]["typical"],

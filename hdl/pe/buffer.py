@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.lib.halves import mark_halves
 from hdl.lib.rom import address_bits
 from hdl.lib.stream import beat_stream, transfer
 
@@ -79,11 +80,7 @@ class ActivationBuffer(wiring.Component):
             m.d.sync += [pixel.eq(0), load_half.eq(~load_half)]
         with m.If(self.used):
             m.d.sync += half.eq(~half)
-        for side in range(2):
-            with m.If(loaded & (load_half == side)):
-                m.d.sync += full[side].eq(1)
-            with m.Elif(self.used & (half == side)):
-                m.d.sync += full[side].eq(0)
+        mark_halves(m, full, (loaded, load_half), (self.used, half))
 
         for n in range(pixels):
             m.submodules[f"pixel_{n}"] = store = memory.Memory(

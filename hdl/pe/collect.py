@@ -4,6 +4,7 @@ from amaranth.hdl import Array, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.lib.halves import mark_halves
 from hdl.lib.rom import address_bits
 from hdl.lib.stream import beat_stream, transfer
 
@@ -165,11 +166,7 @@ class Reorder(wiring.Component):
             ]
         with m.If(read):
             m.d.sync += read_half.eq(~read_half)
-        for side in range(2):
-            with m.If(written & (write_half == side)):
-                m.d.sync += full[side].eq(1)
-            with m.Elif(read & (read_half == side)):
-                m.d.sync += full[side].eq(0)
+        mark_halves(m, full, (written, write_half), (read, read_half))
 
         # The first fold of a word clears the others, so that lanes beyond the matrix are 0.
         fold_bits, stored = self.rows * self.shape.width, []

@@ -20,6 +20,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.engine import engine_files, make_engine
+from hdl.lib.halves import mark_halves
 from hdl.lib.hexfile import hex_text, to_bits
 from hdl.lib.numerics import code_shape, decode, range_shape
 from hdl.lib.padding import without_padding
@@ -286,11 +287,7 @@ class PimUnit(wiring.Component):
             m.d.sync += load_half.eq(~load_half)
         with m.If(used):
             m.d.sync += half.eq(~half)
-        for side in range(2):
-            with m.If(loaded & (load_half == side)):
-                m.d.sync += full[side].eq(1)
-            with m.Elif(used & (half == side)):
-                m.d.sync += full[side].eq(0)
+        mark_halves(m, full, (loaded, load_half), (used, half))
         with m.If(issue):
             m.d.sync += [bit.eq(Mux(last, bits - 1, bit - 1)), turn.eq(spec.share - 1)]
             with m.If(last):

@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 
+from hdl.lib.halves import mark_halves
 from hdl.lib.rom import address_bits
 from hdl.lib.stream import beat_stream
 from hdl.pe.collect import Drain, drain_ports
@@ -82,11 +83,7 @@ class BlockRows(wiring.Component):
             m.d.sync += fetched.eq(0)
         with m.If(read):
             m.d.sync += read_half.eq(~read_half)
-        for side in range(2):
-            with m.If(written & (write_half == side)):
-                m.d.sync += full[side].eq(1)
-            with m.Elif(read & (read_half == side)):
-                m.d.sync += full[side].eq(0)
+        mark_halves(m, full, (written, write_half), (read, read_half))
 
         stored = []
         for n in range(k):

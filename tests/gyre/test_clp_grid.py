@@ -110,7 +110,7 @@ def test_a_kept_point_of_the_same_library_and_clock_is_not_measured_again(
     monkeypatch.setattr(clp_grid, "KEPT", tmp_path)
     begun = []
     monkeypatch.setattr(clp_grid, "Flow", lambda *_: begun.append(1) or 1 / 0)
-    same = replace(POINTS[0], library=clp_grid.sha256(TINY.read_bytes()))
+    same = replace(POINTS[0], liberty=clp_grid.sha256(TINY.read_bytes()))
     (tmp_path / "b1_x8.json").write_text(json.dumps(asdict(same)))
     assert measure("b1_x8", TINY, 2.5) == same
     without = replace(same, energy=None)
