@@ -73,7 +73,7 @@ def renamed(verilog: str, top: str) -> str:
         if plain == MODULE or plain.startswith((f"{MODULE}.", f"{MODULE}_axi")):
             names[name] = name.replace(MODULE, top, 1)
         else:
-            names[name] = f"{top}_{name}"
+            names[name] = f"\\{top}_{plain}" if plain != name else f"{top}_{name}"
 
     def new(match: re.Match) -> str:
         return match[1] + names.get(match[2], match[2])
