@@ -9,6 +9,9 @@ _MODULE = re.compile(rf"^module ({_WORD}|\S+?)\s*[(#]", re.M)
 _PLACED = re.compile(rf"^  ({_WORD}) *(?:#\((.*?)\n  \) *)?({_WORD}) *\(\n    \.", re.M | re.S)
 _PARAMETER = re.compile(r"\.(\w+)\((?:32'd(\d+)|\"([^\"]*)\")\)")
 
+ROM = "gyre_rom"
+"""How the name of the module ends that every memory with contents is an instance of."""
+
 
 @dataclass(frozen=True)
 class Placed:

@@ -22,7 +22,7 @@ from hdl.accelerator import Accelerator
 from hdl.axi.shell import MARK_BITS, AxiShell
 from hdl.axi.words import contained
 from hdl.lib.hexfile import read_hex
-from hdl.outline import modules, placed
+from hdl.outline import ROM, modules, placed
 from model.ir.axi import ADDRESS_BITS, IDENTITY, hash_words, register
 from model.ir.errors import BadInput
 from model.ir.macro import WORD
@@ -66,7 +66,7 @@ def _words(bits: int, rows: int, columns: int, macros: int) -> tuple[int, int]:
 
 
 _MEMORIES: dict[str, dict[str, tuple[str, Callable[[dict[str, int]], tuple[int, int]]]]] = {
-    "gyre_rom": {"FILE": ("mem", lambda p: (p["WIDTH"], p["DEPTH"]))},
+    ROM: {"FILE": ("mem", lambda p: (p["WIDTH"], p["DEPTH"]))},
     "gyre_macro": {
         "FILE": ("cells", lambda p: _words(p["BITS"], p["ROWS"], p["COLUMNS"], p["MACROS"])),
         "STUCK": ("stuck", lambda p: _words(1, p["ROWS"], p["COLUMNS"], p["MACROS"])),

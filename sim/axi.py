@@ -83,7 +83,8 @@ def run_shell(accelerator: Accelerator, module: str, job: dict) -> dict:
     folder, _ = build(verilog, TOP, ports, quick=True, clock="aclk")
     cycles = max(cost.cycles for _, cost in mapping.costs(network))
     latency = sum(cost.latency for _, cost in mapping.costs(network))
-    job = job | {"max_cycles": PATIENCE + 20 * (cycles + latency), "result": "result.json"}
+    job = job | {"latency": latency, "max_cycles": PATIENCE + 20 * (cycles + latency)}
+    job |= {"result": "result.json"}
     run = new_run_folder()
     (run / "job.json").write_text(json.dumps(job))
     write_files(run, design.files | files)

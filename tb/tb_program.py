@@ -3,8 +3,8 @@
 The job is a JSON file named by ``GYRE_JOB``: ``frames`` (as tb_axi has them), ``layers`` (as the
 manifest has them), ``before`` and ``after`` (all rows of the network whose cells are there at the
 start, and of the one that is written: ``layer``, ``macro``, ``row``, ``words``, whether it
-``fails``, its ``pulses`` and ``cycles``), ``pauses``, ``seed``, ``max_cycles`` without a frame and
-``result``.
+``fails``, its ``pulses`` and ``cycles``), ``pauses``, ``seed``, ``latency`` of a frame,
+``max_cycles`` without one and ``result``.
 """
 
 import json
@@ -181,7 +181,7 @@ async def write_all(driver: Driver, rows: list[dict]) -> dict[str, int]:
     return total
 
 
-async def overrun(ends: Client, frames: Frames, row: dict, other: dict) -> None:
+async def overrun(dut, ends: Client, frames: Frames, row: dict, other: dict) -> None:
     """While a row is written the port takes nothing, and a frame waits; both are right after it."""
     driver = ends.driver
     await choose(driver, row)
@@ -195,6 +195,7 @@ async def overrun(ends: Client, frames: Frames, row: dict, other: dict) -> None:
     await choose(driver, other)
     for name in ("layer", "macro", "row"):
         assert await driver.read(f"program_{name}") == row[name]
+    await ClockCycles(dut.aclk, frames.job["latency"])
     assert not ends.sink.count(), "a frame passed while a row was written"
     assert "busy" in await status(driver), "the row was written too soon for this test"
     await ended(driver, row)
@@ -241,7 +242,7 @@ async def run_program(dut):
     await frames.several("before", 2)
     counts = await write_all(driver, after)
     await frames.several("after", 5)
-    await overrun(ends, frames, after[0], before[0])
+    await overrun(dut, ends, frames, after[0], before[0])
     await frames.several("after", 2)
     await broken_off(dut, ends, frames, after[0], before[0])
     await frames.several("after", 3)

@@ -27,7 +27,7 @@ U4, S4 = UniformFormat(4, False), UniformFormat(4, True)
 OPTIONS = PIMOptions(
     rows=8, columns=16, on_off=4.0, grid_bits=1, stuck_low=0.01, stuck_high=0.01, seed=3
 )
-PULSES = {"a": {"write_cycles": 150}, "b": {"write_cycles": 2, "attempts": 3, "programs": True}}
+PULSES = {"a": {"write_cycles": 400}, "b": {"write_cycles": 2, "attempts": 3, "programs": True}}
 """Rows that are there from the start, and rows that are written by pulses at the start too."""
 
 
