@@ -2,7 +2,8 @@
 
 Each block gets frames and gives frames, under every stall pattern at once with all the others. The
 bench (``tb/tb_block.py``) holds the rules of the handshake; what the frames contain and when they
-come is for the caller to compare.
+come is for the caller to compare. No block may depend on what a memory gives for a word that is
+written as it is read: here that is wrong in every bit.
 """
 
 import json
@@ -21,7 +22,7 @@ from model.ir.beats import Beats
 from sim.beats import marks, pack, unpack
 from sim.bench import SimulationError, run_bench
 from sim.build import build
-from sim.harness import port_names, with_clock
+from sim.harness import port_names, with_clock, with_collisions
 from sim.run import new_run_folder, write_files
 
 TOP = "gyre_blocks"
@@ -172,7 +173,7 @@ def run_blocks(
     SimulationError
         If a block breaks a rule of the handshake, hangs, gives a surplus beat or wrong marks.
     """
-    verilog = with_clock(_Bench(blocks), "blocks", TOP)
+    verilog = with_collisions(with_clock(_Bench(blocks), "blocks", TOP))
     folder, _ = build(verilog, TOP, port_names(verilog, TOP), quick=True)
     run = new_run_folder()
     job = {

@@ -242,6 +242,35 @@ def _without_initial(verilog: str) -> str:
     return re.sub(r"^(\s*reg [^=;]*) = \d+'[a-z]+[0-9a-f]+;", r"\1;", verilog, flags=re.M)
 
 
+_MEMORY = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+|\w+) ?\[\d+:0\];$", re.M)
+
+
+def with_collisions(verilog: str) -> str:
+    """The design with memories that give the wrong bits of a word that is written as it is read.
+
+    What a block of an FPGA gives then is not defined, so nothing may depend on it.
+    """
+    return "endmodule\n".join(_colliding(part) for part in verilog.split("endmodule\n"))
+
+
+def _colliding(module: str) -> str:
+    for name in _MEMORY.findall(module):
+        memory = re.escape(name) + r" ?\[(.+?)\] ?"
+        writes = re.findall(rf"if \((.+)\)\n +{memory}(?:\[\d+(?::\d+)?\] )?<= ", module)
+        meets = [f"(|({enable}) && ({address}) == (@))" for enable, address in writes]
+        if not meets:
+            continue
+        collision = " || ".join(meets)
+        module = re.sub(
+            rf"<= ({memory});",
+            lambda read, meets=collision: (
+                f"<= ({meets.replace('@', read[2])}) ? ~{read[1]} : {read[1]};"
+            ),
+            module,
+        )
+    return module
+
+
 def port_names(verilog: str, top: str = TOP) -> list[str]:
     """Names of the top's ports but the clock, which are all that a test bench sees."""
     header = re.search(rf"module {top} \((.*?)\);", verilog, re.S)

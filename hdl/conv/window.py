@@ -126,10 +126,14 @@ class Window(wiring.Component):
         bits = address_bits(line)
         top = Signal(signed(1 + max(padding, window.top_row + 1).bit_length()), init=-padding)
         left = Signal(signed(1 + max(padding, window.left_column + 1).bit_length()), init=-padding)
-        column = Signal(
+        column = Signal(  # where there is no padding nothing looks at it
             signed(1 + (window.left_column + layer.kernel_columns + padding).bit_length()),
             init=-padding,
         )
+
+        def moved(place) -> list:
+            return [column.eq(place)] if padding else []
+
         begin = -padding * groups % (1 << bits)
         origin, address = Signal(bits, init=begin), Signal(bits, init=begin)
         # The slot of the window's first row; for padding above a frame the ring goes back.
@@ -140,10 +144,9 @@ class Window(wiring.Component):
 
         # Which rows of the window are real: from `above` on, up to `lowest`.
         above, lowest = Signal(address_bits(kernel_rows)), Signal(address_bits(kernel_rows))
-        m.d.comb += [
-            above.eq(Mux(top < 0, -top, 0)),
-            lowest.eq(kernel_rows - 1),
-        ]
+        m.d.comb += lowest.eq(kernel_rows - 1)
+        if padding:
+            m.d.comb += above.eq(Mux(top < 0, -top, 0))
         bottom = window.top_row + kernel_rows > window.used_rows  # some windows reach below
         if bottom:
             with m.If(top > window.used_rows - kernel_rows):
@@ -164,7 +167,7 @@ class Window(wiring.Component):
         # May the beat be read? May a word be written?
         en, there, issue, room = Signal(), Signal(), Signal(), Signal()
         real, look = Signal(), Signal(address_bits(kernel_rows))
-        inside = (column >= 0) & (column < window.used_columns)
+        inside = (column >= 0) & (column < window.used_columns) if padding else Const(1)
         if single:
             covered = inside
             if padding:
@@ -258,18 +261,18 @@ class Window(wiring.Component):
                 m.d.comb += line_end.eq(ends["group"] & ends["column"])
                 m.d.sync += [group.eq(Mux(ends["group"], 0, group + 1)), address.eq(address + 1)]
                 with m.If(ends["group"]):
-                    m.d.sync += [column.eq(column + 1), kernel_column.eq(kernel_column + 1)]
+                    m.d.sync += [*moved(column + 1), kernel_column.eq(kernel_column + 1)]
                 with m.If(line_end):
-                    m.d.sync += [column.eq(left), kernel_column.eq(0), address.eq(origin)]
+                    m.d.sync += [*moved(left), kernel_column.eq(0), address.eq(origin)]
             else:
                 m.d.comb += line_end.eq(ends["column"])
                 m.d.sync += [
-                    column.eq(column + 1),
+                    *moved(column + 1),
                     kernel_column.eq(kernel_column + 1),
                     address.eq(address + groups),
                 ]
                 with m.If(line_end):
-                    m.d.sync += [column.eq(left), kernel_column.eq(0), address.eq(origin + group)]
+                    m.d.sync += [*moved(left), kernel_column.eq(0), address.eq(origin + group)]
                 with m.If(line_end & ends["row"]):
                     m.d.sync += [
                         group.eq(Mux(ends["group"], 0, group + 1)),
@@ -291,7 +294,7 @@ class Window(wiring.Component):
         with m.If(position_end):
             m.d.sync += [
                 left.eq(left + stride),
-                column.eq(left + stride),
+                *moved(left + stride),
                 origin.eq(origin + stride * groups),
                 address.eq(origin + stride * groups),
             ]
@@ -299,7 +302,7 @@ class Window(wiring.Component):
         with m.If(row_read):
             m.d.sync += [
                 left.eq(-padding),
-                column.eq(-padding),
+                *moved(-padding),
                 origin.eq(begin),
                 address.eq(begin),
                 freed.eq(0),
@@ -322,9 +325,9 @@ class Window(wiring.Component):
                 first.eq(opens),
                 last.eq(row_read & final_row),
             ]
-            if single:
+            if padding and single:
                 m.d.sync += shows.eq(real)
-            else:
+            elif padding:
                 for n in range(kernel_rows):
                     show = inside
                     if n < padding:
@@ -346,9 +349,8 @@ class Window(wiring.Component):
         with m.If(en):
             m.d.sync += [out_valid.eq(valid), beat.first.eq(first), beat.last.eq(last)]
             for n in range(window.banks):
-                m.d.sync += (
-                    beat.codes.as_value().word_select(n, word_bits).eq(Mux(shows[n], ordered[n], 0))
-                )
+                codes = Mux(shows[n], ordered[n], 0) if padding else ordered[n]
+                m.d.sync += beat.codes.as_value().word_select(n, word_bits).eq(codes)
         m.d.comb += [
             en.eq(~out_valid | self.o.ready),
             self.o.valid.eq(out_valid),

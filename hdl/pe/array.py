@@ -96,7 +96,7 @@ class PeArray(wiring.Component):
         m.submodules.sequencer = sequencer = (
             DenseSequencer(folds, words)
             if self.index_file is None
-            else TileSequencer(words, steps, self.index_file, spec.per_fold(layer))
+            else TileSequencer(words, steps, self.index_file, spec.per_fold(layer), spec.lean)
         )
         files = weight_files(self.weight_file, spec, layer)
         width = spec.rows * spec.cols * w_bits

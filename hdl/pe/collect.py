@@ -1,12 +1,15 @@
 """The way out of a PE array: the sums of a row fold leave ``lanes`` a beat, vector by vector."""
 
-from amaranth.hdl import Array, Module, Mux, Shape, Signal, unsigned
+from operator import or_
+
+from amaranth.hdl import Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.lib.halves import mark_halves
 from hdl.lib.rom import address_bits
 from hdl.lib.stream import beat_stream, transfer
+from hdl.lib.tree import joined
 
 
 def drain_ports(sums: data.Layout, beats: wiring.Signature) -> dict[str, wiring.Member]:
@@ -65,11 +68,9 @@ class Drain(wiring.Component):
             self.free.eq((left == 0) | ((left == 1) & self.o.ready)),
         ]
         with m.If(leave):
-            m.d.sync += [
-                left.eq(left - 1),
-                holding.eq(holding >> width),
-                beat.eq(Mux(end, 0, beat + 1)),
-            ]
+            m.d.sync += [left.eq(left - 1), beat.eq(Mux(end, 0, beat + 1))]
+            if drains > 1:
+                m.d.sync += holding.eq(holding >> width)
         with m.If(end):
             m.d.sync += vector.eq(Mux(self.o.p.last, 0, vector + 1))
         taken = Signal(address_bits(folds))
@@ -187,13 +188,15 @@ class Reorder(wiring.Component):
                 out.addr.eq(Mux(read_half, read_word + words, read_word)),
             ]
             stored.append(out.data)
-        chosen = Signal(address_bits(pixels))
+        sums = stored[0]
+        if pixels > 1:  # a bit a memory, for what follows these slow blocks is two levels of gates
+            chosen = Signal(pixels, reset_less=True)
+            with m.If(fetch):
+                m.d.sync += chosen.eq(1 << pixel)
+            sums = joined(or_, [Mux(chosen[n], word, 0) for n, word in enumerate(stored)])
         with m.If(fetch):
-            m.d.sync += [chosen.eq(pixel), fetched.eq(1)]
+            m.d.sync += fetched.eq(1)
         with m.Elif(take):
             m.d.sync += fetched.eq(0)
-        m.d.comb += [
-            drain.sums.as_value().eq(Array(stored)[chosen]),
-            drain.valid.eq(fetched),
-        ]
+        m.d.comb += [drain.sums.as_value().eq(sums), drain.valid.eq(fetched)]
         return m

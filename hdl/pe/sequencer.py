@@ -1,6 +1,6 @@
 """The sequencers of a PE array: which words a step reads, and where a row fold ends."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -64,8 +64,12 @@ class DenseSequencer(wiring.Component):
 class TileSequencer(wiring.Component):
     """The tiles that are stored, in the order of an index memory.
 
-    The index memory is always one step ahead: it reads the entry of the step that comes next, so
-    that a step costs no cycle more than in an array without one.
+    The index memory is read ahead, so that a step costs no cycle more than in an array without one:
+    two steps ahead, into a register, as a block of memory is too slow to feed what comes after.
+    After a reset the first step can be performed in the third cycle, which is not before a vector
+    of several words can be loaded. Where a vector has one word, or in a lean array, there is no
+    such register: it is read one step ahead, and the first step can be performed in the second
+    cycle.
 
     Memory: ``tiles`` words: the number of the activation word, and below it a mark that ends a row
     fold; no mark if all row folds have the same number of tiles, for then they are counted.
@@ -78,15 +82,22 @@ class TileSequencer(wiring.Component):
         .hex file of the index memory.
     per_fold : int or None
         Tiles of every row fold; None if they differ.
+    lean : bool
+        No register behind the index memory.
 
     Members: as of :class:`DenseSequencer`.
     """
 
     def __init__(
-        self, words: int, tiles: int, index_file: str, per_fold: int | None = None
+        self,
+        words: int,
+        tiles: int,
+        index_file: str,
+        per_fold: int | None = None,
+        lean: bool = False,
     ) -> None:
         self.words, self.tiles, self.index_file = words, tiles, index_file
-        self.per_fold = per_fold
+        self.per_fold, self.lean = per_fold, lean
         super().__init__(_members(words, tiles))
 
     def elaborate(self, platform):
@@ -94,8 +105,23 @@ class TileSequencer(wiring.Component):
         marks = self.per_fold is None
         m.submodules.entries = entries = Rom(marks + len(self.index), self.tiles, self.index_file)
         following, begun, read = Signal.like(self.word), Signal(), Signal()
+        entry = entries.data
+        m.d.sync += read.eq(1)
+        m.d.comb += following.eq(self._after(self.word))
+        if self.lean or self.words == 1:
+            m.d.comb += [
+                entries.en.eq(self.go | ~read),
+                entries.addr.eq(Mux(self.go, following, self.word)),
+            ]
+        else:
+            entry, ahead = Signal.like(entries.data, reset_less=True), Signal.like(self.word)
+            begins = Signal()  # the first entry leaves the memory, the second one is read
+            m.d.sync += begins.eq(~read)
+            m.d.comb += [entries.en.eq(self.go | ~read | begins), entries.addr.eq(ahead)]
+            with m.If(entries.en):
+                m.d.sync += [ahead.eq(self._after(ahead)), entry.eq(entries.data)]
         if marks:
-            m.d.comb += [self.last.eq(entries.data[0]), self.first.eq(~begun)]
+            m.d.comb += [self.last.eq(entry[0]), self.first.eq(~begun)]
             with m.If(self.go):
                 m.d.sync += begun.eq(~self.last)
         else:
@@ -103,14 +129,13 @@ class TileSequencer(wiring.Component):
             m.d.comb += [self.last.eq(step == self.per_fold - 1), self.first.eq(step == 0)]
             with m.If(self.go):
                 m.d.sync += step.eq(Mux(self.last, 0, step + 1))
-        m.d.sync += read.eq(1)
         m.d.comb += [
-            entries.en.eq(self.go | ~read),  # after a reset the first entry is not there yet
-            entries.addr.eq(Mux(self.go, following, self.word)),
-            following.eq(Mux(self.word == self.tiles - 1, 0, self.word + 1)),
-            self.index.eq(entries.data[int(marks) :]),
+            self.index.eq(entry[int(marks) :]),
             self.used.eq(self.go & (self.word == self.tiles - 1)),
         ]
         with m.If(self.go):
             m.d.sync += self.word.eq(following)
         return m
+
+    def _after(self, word: Value) -> Value:
+        return Mux(word == self.tiles - 1, 0, word + 1)

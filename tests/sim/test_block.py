@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal, unsigned
-from amaranth.lib import wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.lib.rom import Rom
@@ -29,6 +29,7 @@ FAULTS = [
     "a mark is wrong",
     "padding is not 0",
     "a code is wrong",
+    "a word is read as it is written",
 ]
 
 
@@ -42,7 +43,10 @@ class Register(wiring.Component):
         m = Module()
         m.submodules.rom = rom = Rom(4, 1, "fault.hex")
         m.d.comb += rom.en.eq(1)
+        m.submodules.zeros = zeros = memory.Memory(shape=unsigned(1), depth=2, init=[])
+        write, read = zeros.write_port(), zeros.read_port()
         full, count, spent = Signal(), Signal(8), Signal()
+        m.d.comb += [write.en.eq(self.i.valid), read.en.eq(1)]
         m.d.comb += [self.i.ready.eq(~full | self.o.ready), self.o.valid.eq(full)]
         m.d.sync += count.eq(count + 1)
         with m.If(self.i.ready):
@@ -66,6 +70,8 @@ class Register(wiring.Component):
                 m.d.sync += self.o.p.codes[1].eq(3)
             with m.Case(FAULTS.index("a code is wrong")), m.If(enters & self.i.p.first):
                 m.d.sync += self.o.p.codes[1].eq(self.i.p.codes[1] ^ count[2])
+            with m.Case(FAULTS.index("a word is read as it is written")), m.If(enters):
+                m.d.sync += self.o.p.codes[1].eq(self.i.p.codes[1] ^ read.data)
         return m
 
 
