@@ -10,6 +10,7 @@ that alone.
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,6 +43,8 @@ and the middle energy are at typical constants; *frames* were counted in the gat
 outputs equalled golden.
 
 """
+PUBLISHED = 20.0, 0.984
+"""nJ a classification and accuracy of the published 3-bit, 8x network (arXiv 1804.07370, 40 nm)."""
 COLOURS = {1: "#1b9e77", 2: "#d95f02", 3: "#7570b3"}
 
 
@@ -236,20 +239,30 @@ def table(points: Sequence[Point]) -> str:
 
 
 def picture(points: Sequence[Point]) -> str:
-    """Accuracy over energy as SVG, with the front as a line; points without energy are left out."""
+    """Accuracy over energy (logarithmic) as SVG, with the front as a line and what is published.
+
+    Points without energy are left out.
+    """
     points = [p for p in points if p.energy is not None]
     width, height, left, base, right, top = 720, 420, 70, 50, 20, 20
-    most = 1.05 * max(p.typical for p in points)
-    low = min(p.accuracy for p in points)
-    high = max(p.accuracy for p in points)
+    energies = [PUBLISHED[0], *(p.typical for p in points)]
+    least, most = min(energies) / 1.5, 1.2 * max(energies)
+    low = min(PUBLISHED[1], *(p.accuracy for p in points))
+    high = max(PUBLISHED[1], *(p.accuracy for p in points))
     pad = 0.1 * (high - low) or 0.001
     low, high = low - pad, high + pad
 
     def x(value: float) -> float:
-        return left + value / most * (width - left - right)
+        return left + math.log(value / least) / math.log(most / least) * (width - left - right)
 
     def y(value: float) -> float:
         return height - base - (value - low) / (high - low) * (height - base - top)
+
+    def label(text: str, energy: float, accuracy: float, on_front: bool) -> str:
+        """Above the front's rising line, or below it."""
+        dx, dy, anchor = (-7, -5, "end") if on_front else (7, 12, "start")
+        place = f'x="{x(energy) + dx:.1f}" y="{y(accuracy) + dy:.1f}"'
+        return f'<text {place} text-anchor="{anchor}">{text}</text>'
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
@@ -261,26 +274,28 @@ def picture(points: Sequence[Point]) -> str:
         f'<text x="16" y="{height / 2}" transform="rotate(-90 16 {height / 2})"'
         ' text-anchor="middle">accuracy, %</text>',
     ]
+    for value in (digit * 10**power for power in range(4) for digit in (1, 2, 5)):
+        if least <= value <= most:
+            parts.append(
+                f'<text x="{x(value):.1f}" y="{height - base + 16}" text-anchor="middle">'
+                f"{value}</text>"
+            )
     for n in range(6):
-        value = most * n / 5
-        parts.append(
-            f'<text x="{x(value):.1f}" y="{height - base + 16}" text-anchor="middle">'
-            f"{value:.0f}</text>"
-        )
         share = low + (high - low) * n / 5
         parts.append(
             f'<text x="{left - 6}" y="{y(share) + 4:.1f}" text-anchor="end">'
             f"{100 * share:.2f}</text>"
         )
-    line = " ".join(f"{x(p.typical):.1f},{y(p.accuracy):.1f}" for p in pareto(points))
+    front = pareto(points)
+    line = " ".join(f"{x(p.typical):.1f},{y(p.accuracy):.1f}" for p in front)
     parts.append(f'<polyline points="{line}" fill="none" stroke="#888888" stroke-dasharray="4 3"/>')
     for p in points:
         place = f'cx="{x(p.typical):.1f}" cy="{y(p.accuracy):.1f}"'
         parts.append(f'<circle {place} r="4" fill="{COLOURS.get(p.bits, "black")}"/>')
-        parts.append(
-            f'<text x="{x(p.typical) + 6:.1f}" y="{y(p.accuracy) - 5:.1f}">'
-            f"{p.bits} bit, {p.fold}x</text>"
-        )
+        parts.append(label(f"{p.bits} bit, {p.fold}x", p.typical, p.accuracy, p in front))
+    published = f"M{x(PUBLISHED[0]):.1f} {y(PUBLISHED[1]):.1f}m-5 0h10m-5 -5v10"
+    parts.append(f'<path d="{published}" stroke="black" stroke-width="2"/>')
+    parts.append(label("published, 40 nm", *PUBLISHED, False))
     return "\n".join([*parts, "</svg>\n"])
 
 

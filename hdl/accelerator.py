@@ -13,6 +13,7 @@ from hdl.lib.fork import Fork
 from hdl.lib.numerics import code_shape
 from hdl.lib.stream import beat_layout, beat_stream, connect, transfer
 from hdl.lstm.marks import mark_stream, spread
+from hdl.pim.program import program_stream
 from hdl.stage import INPUTS, make_stage, stage_files
 from model.ir.errors import BadInput
 from model.ir.interleave import slots_of
@@ -59,6 +60,12 @@ class Accelerator(wiring.Component):
         What the node's engine counts besides: see count_ports.
     fill_<node>_<input> : Out
         Beats in the FIFO before an input of the node (only where there is one).
+    program : In(program_stream)
+        A row for the cells of a layer, ``layer`` being its place in ``mapping.cell_rows``; only
+        where there are such layers. It transfers when it is written (PimArray). It may be given
+        while no frame is inside and none is offered; from then on frames wait until it is written.
+    program_failed, program_pulse : Out(1)
+        See PimArray.
     tap_<node> : Out(beat) and moves_<node> : Out(1)
         A beat of the node's output moves in this cycle (only with ``taps``).
 
@@ -90,6 +97,10 @@ class Accelerator(wiring.Component):
         self.slots = slots_of(mapping, network) if network.recurrent else None
         if network.recurrent:
             ports["marks"] = In(mark_stream())
+        self.cells = mapping.cell_rows(network)
+        if self.cells:
+            ports["program"] = In(program_stream(self.cells))
+            ports |= {"program_failed": Out(1), "program_pulse": Out(1)}
         for fifo in mapping.fifos:
             ports[fill_port(fifo)] = Out(range(fifo.depth + 1))
         ports |= {port: Out(32) for port, _, _ in count_ports(mapping)}
@@ -154,7 +165,28 @@ class Accelerator(wiring.Component):
         connect(m, streams[network.output.name, 0], wiring.flipped(self.o))
         if marked:
             spread(m, self.marks, marked)
+        if self.cells:
+            self._program(m)
         return m
+
+    def _program(self, m: Module) -> None:
+        """Rows from outside go to the layer that they name."""
+        row = self.program.p
+        with m.Switch(row.layer):
+            for n, cells in enumerate(self.cells):
+                stage = m.submodules[cells.node]
+                m.d.comb += [
+                    stage.program.p.macro.eq(row.macro),
+                    stage.program.p.row.eq(row.row),
+                    stage.program.p.levels.eq(row.levels),
+                ]
+                with m.Case(n):
+                    m.d.comb += [
+                        stage.program.valid.eq(self.program.valid),
+                        self.program.ready.eq(stage.program.ready),
+                        self.program_failed.eq(stage.program_failed),
+                        self.program_pulse.eq(stage.program_pulse),
+                    ]
 
     def _entry(self, m: Module, loaded: dict[str, Signal]):
         """The input stream, which waits until every engine has its weights, as ``loaded`` says."""

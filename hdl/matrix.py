@@ -9,6 +9,7 @@ from hdl.lib.numerics import code_shape, range_shape
 from hdl.lib.requantize import Requantize, requantize_files
 from hdl.lib.slice import RegisterSlice
 from hdl.lib.stream import beat_stream, connect
+from hdl.pim.program import row_stream
 from model.ir.beats import Beats
 from model.ir.mapping import EngineSpec
 from model.ir.network import Node
@@ -38,6 +39,8 @@ class MatrixStage(wiring.Component):
         The engine's weights are written; only of an engine that loads them.
     <count> : Out(32)
         What the engine counts, of each of ``engine.counts``.
+    program, program_failed, program_pulse :
+        Rows for its cells: see PimArray; only of an engine whose cells can be written.
 
     Cycles, latency, memory and multipliers: ``engine.cost(node.spec, (source,), lanes)``.
     """
@@ -53,6 +56,10 @@ class MatrixStage(wiring.Component):
         if engine.loads:
             ports["loaded"] = Out(1)
         ports |= {name: Out(32) for name in engine.counts}
+        self.cells = engine.cell_rows(node.name, layer)
+        if self.cells is not None:
+            ports |= {"program": In(row_stream(self.cells))}
+            ports |= {"program_failed": Out(1), "program_pulse": Out(1)}
         super().__init__(ports)
 
     def front(self, m: Module, i: stream.Interface) -> stream.Interface:
@@ -81,6 +88,12 @@ class MatrixStage(wiring.Component):
             m.d.comb += self.loaded.eq(engine.loaded)
         for name in self.engine.counts:
             m.d.comb += getattr(self, name).eq(getattr(engine, name))
+        if self.cells is not None:
+            wiring.connect(m, wiring.flipped(self.program), engine.program)
+            m.d.comb += [
+                self.program_failed.eq(engine.program_failed),
+                self.program_pulse.eq(engine.program_pulse),
+            ]
         return m
 
 

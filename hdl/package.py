@@ -45,6 +45,7 @@ EXAMPLE = "example.v"
 _REMEDY = "generate the package again"
 _HEX = re.compile(r"[a-z][a-z0-9_]*\.hex")
 _OWN = re.compile(r"[a-z][a-z0-9_]*\.(hex|v|core)")
+_FILE = re.compile(r'"(?=[a-z0-9_]+\.hex")')
 _DEFINED = re.compile(r"^module (\S+?)(?=[\s(])", re.M)
 _USED = re.compile(r"^(module |  )(\\\S+|[A-Za-z_][\w$]*)(?=[\s(])", re.M)
 
@@ -72,12 +73,12 @@ def renamed(verilog: str, top: str) -> str:
         if plain == MODULE or plain.startswith((f"{MODULE}.", f"{MODULE}_axi")):
             names[name] = name.replace(MODULE, top, 1)
         else:
-            names[name] = f"{top}_{name}"
+            names[name] = f"\\{top}_{plain}" if plain != name else f"{top}_{name}"
 
     def new(match: re.Match) -> str:
         return match[1] + names.get(match[2], match[2])
 
-    return re.sub(r'FILE\("', f'FILE("{top}_', _USED.sub(new, verilog))
+    return _FILE.sub(f'"{top}_', _USED.sub(new, verilog))
 
 
 def make_package(
@@ -136,6 +137,9 @@ def _ports(component: wiring.Component) -> dict[str, dict[str, Any]]:
 def _axi_manifest(accelerator: Accelerator, name: str) -> dict[str, Any]:
     """What a driver of the shell needs to know."""
     shell = AxiShell(accelerator)
+    cells = accelerator.cells
+    words = max((layer.words for layer in cells), default=0)
+    port = {"program": [layer.to_json() for layer in cells]} if cells else {}
     return {
         "top": name,
         "clock": "aclk, rising edge; aresetn is synchronous, active low",
@@ -143,8 +147,8 @@ def _axi_manifest(accelerator: Accelerator, name: str) -> dict[str, Any]:
         "input_bits_per_code": shell.i_bits,
         "output_bits_per_code": shell.o_bits,
         "frames": "a transfer is a beat, lane 0 in the lowest bits; TLAST ends a frame",
-        "registers": axi.to_json(),
-    }
+        "registers": axi.to_json(words),
+    } | port
 
 
 def _example(accelerator: Accelerator, name: str) -> str:

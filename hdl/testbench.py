@@ -13,7 +13,7 @@ Both checksums are FNV-1a: ``sum = (sum ^ word) · prime mod 2^32``. Each step i
 sum, so a change within one word of at most 32 bits (one flipped bit, above all) always changes it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from hdl.lib.hexfile import read_hex
 from hdl.outline import ROM, modules, placed
 from model.ir.axi import ADDRESS_BITS, IDENTITY, hash_words, register
 from model.ir.errors import BadInput
+from model.ir.macro import WORD
+from model.ir.pim_array import PimArraySpec
 
 INPUT_FILE = "tb_input.hex"
 EXPECTED_FILE = "tb_expected.hex"
@@ -58,6 +60,31 @@ class LoadedMemory:
     file: str
 
 
+def _words(bits: int, rows: int, columns: int, macros: int) -> tuple[int, int]:
+    """Width and depth of a memory of so many bits of all cells of macros, as MacroSpec.words."""
+    return WORD, macros * 8 * -(-rows // 8) * bits * -(-columns // WORD)
+
+
+_MEMORIES: dict[str, dict[str, tuple[str, Callable[[dict[str, int]], tuple[int, int]]]]] = {
+    ROM: {"FILE": ("mem", lambda p: (p["WIDTH"], p["DEPTH"]))},
+    "gyre_macro": {
+        "FILE": ("cells", lambda p: _words(p["BITS"], p["ROWS"], p["COLUMNS"], p["MACROS"])),
+        "STUCK": ("stuck", lambda p: _words(1, p["ROWS"], p["COLUMNS"], p["MACROS"])),
+    },
+    "gyre_moves": {
+        "FILE": ("entries", lambda p: (2 * p["ROW_BITS"] + 1, p["MACROS"] * p["MOVES"])),
+    },
+    "gyre_shift_add": {
+        "COLUMNS": (
+            "columns",
+            lambda p: (p["PHASE_BITS"] + p["CODE_BITS"], p["MACROS"] * p["OUTPUTS"] * p["SLICES"]),
+        ),
+    },
+}
+"""Of each module that reads files, by the parameter that names one: the memory, its width and depth
+from the instance's parameters. A module's name may have another in front of it."""
+
+
 def memories(verilog: str, top: str) -> list[LoadedMemory]:
     """Every memory that a generated design reads from a file, found in its text."""
     bodies = modules(verilog)
@@ -65,10 +92,13 @@ def memories(verilog: str, top: str) -> list[LoadedMemory]:
     def walk(module: str, path: str) -> Iterator[LoadedMemory]:
         for one in placed(bodies[module]):
             inside, found = f"{path}{one.name}", one.parameters
-            if one.module.endswith(ROM):
-                yield LoadedMemory(
-                    f"{inside}.mem", int(found["WIDTH"]), int(found["DEPTH"]), found["FILE"]
-                )
+            own = next((at for name, at in _MEMORIES.items() if one.module.endswith(name)), None)
+            if own is not None:
+                numbers = {key: int(value) for key, value in found.items() if value.isdigit()}
+                for parameter, (memory, size) in own.items():
+                    if parameter in found:
+                        file = found[parameter]
+                        yield LoadedMemory(f"{inside}.{memory}", *size(numbers), file)
             elif one.module in bodies:
                 yield from walk(one.module, f"{inside}.")
 
@@ -175,8 +205,7 @@ def make_test_bench(
         out_file: _hex_lines(wanted, out_width + 1),
     }
     loaded = memories(verilog, shell)
-    # Other modules than the ROM read files too: of those the bench sums up the files alone.
-    missing = sorted(name for name in files if f'"{name}"' not in verilog)
+    missing = sorted(set(files) - {memory.file for memory in loaded})
     if missing:
         raise ValueError(f"every .hex file must be read by a memory, which {missing} are not")
     costs = [cost for _, cost in mapping.costs(network)]
@@ -199,7 +228,7 @@ def make_test_bench(
         address_high=ADDRESS_BITS - 1,
         user_port=f"    .s_axis_tuser(s_axis_tdata[{in_width + 1}:{in_width}]),\n" if user else "",
         word_high=in_width + user - 1,
-        limit=20_000 + 8 * cycles,
+        limit=20_000 + 8 * cycles + _writing(accelerator),
         settle=1000 + max(cost.latency for cost in costs),
         in_file=in_file,
         out_file=out_file,
@@ -210,6 +239,17 @@ def make_test_bench(
         memory_count=len(loaded),
     )
     return TestBench(text, own)
+
+
+def _writing(accelerator: Accelerator) -> int:
+    """Cycles before the first frame, in which cells are written."""
+    network, mapping = accelerator.network, accelerator.mapping
+    cycles = [0]
+    for stage in mapping.stages:
+        spec = None if stage.engine is None else mapping.engine(stage.engine)
+        if isinstance(spec, PimArraySpec):
+            cycles.append(spec.writing_cycles(network[stage.node].spec, spec.attempts))
+    return max(cycles)
 
 
 def _sum(text: str) -> str:

@@ -54,6 +54,46 @@ class AxiResult:
         return int((self.outputs == self.expected).all(axis=1).sum())
 
 
+def frames(accelerator: Accelerator, codes: torch.Tensor) -> list[dict]:
+    """Frames int64 [frames, *input shape] as a test bench sends them."""
+    network, shell = accelerator.network, AxiShell(accelerator)
+    beats = accelerator.mapping.beats(network, network.input.name)
+    size = shell.i_lanes * shell.i_bits // 8
+    return [
+        {"beats": words, "bytes": size, "user": None}
+        for words in contained(codes.flatten(1).numpy(), beats, shell.i_bits)
+    ]
+
+
+def codes_from(accelerator: Accelerator, text: str) -> np.ndarray:
+    """Codes int64 [length] of an output frame whose bytes a test bench wrote down."""
+    network = accelerator.network
+    edge, bits = network.output.name, AxiShell(accelerator).o_bits
+    beats = accelerator.mapping.beats(network, edge)
+    return codes_of(bytes.fromhex(text), beats, bits, network.format(edge).signed)
+
+
+def run_shell(accelerator: Accelerator, module: str, job: dict) -> dict:
+    """Run a test bench at the shell of an accelerator; gives what it wrote down."""
+    network, mapping = accelerator.network, accelerator.mapping
+    design = generate_accelerator(accelerator)
+    text, files = generate_shell(accelerator, design.verilog, TOP)
+    ports = list(AxiShell(accelerator).signature.members)
+    verilog = design.verilog + "\n" + text
+    folder, _ = build(verilog, TOP, ports, quick=True, clock="aclk")
+    cycles = max(cost.cycles for _, cost in mapping.costs(network))
+    latency = sum(cost.latency for _, cost in mapping.costs(network))
+    job = job | {"latency": latency, "max_cycles": PATIENCE + 20 * (cycles + latency)}
+    job |= {"result": "result.json"}
+    run = new_run_folder()
+    (run / "job.json").write_text(json.dumps(job))
+    write_files(run, design.files | files)
+    run_bench(folder, TOP, module, run, seed=job["seed"], env={"GYRE_JOB": "job.json"})
+    result = json.loads((run / "result.json").read_text())
+    shutil.rmtree(run)
+    return result
+
+
 def run_axi(
     accelerator: Accelerator,
     codes: torch.Tensor,
@@ -83,50 +123,30 @@ def run_axi(
     Raises SimulationError if the shell hangs, gives a surplus frame, or a register answers wrongly.
     """
     network, mapping = accelerator.network, accelerator.mapping
-    edge = network.output.name
-    shell = AxiShell(accelerator)
-    design = generate_accelerator(accelerator)
-    text, files = generate_shell(accelerator, design.verilog, TOP)
-    verilog = design.verilog + "\n" + text
-    folder, _ = build(verilog, TOP, list(shell.signature.members), quick=True, clock="aclk")
-    chance = random.Random(seed)
     beats = mapping.beats(network, network.input.name)
-    frames, kinds = [], []
-    for words in contained(codes.flatten(1).numpy(), beats, shell.i_bits):
-        kind = "good"
+    chance = random.Random(seed)
+    sending, kinds = frames(accelerator, codes), []
+    for frame in sending:
+        kind, words = "good", frame["beats"]
         if chance.random() < broken:
             kind = chance.choice(["short", "long"] if beats.count > 1 else ["long"])
         if kind == "short":
-            words = words[: chance.randrange(1, beats.count)]
+            frame["beats"] = words[: chance.randrange(1, beats.count)]
         elif kind == "long":
             extra = chance.randrange(1, 2 * beats.count + 1)
-            words = [*words, *(chance.choice(words) for _ in range(extra))]
+            frame["beats"] = [*words, *(chance.choice(words) for _ in range(extra))]
         kinds.append(kind)
-        frames.append({"beats": words, "bytes": shell.i_lanes * shell.i_bits // 8, "user": None})
     good = [n for n, kind in enumerate(kinds) if kind == "good"]
     found = [kind for kind in ("short", "long") if kind in kinds]
-    cycles = max(cost.cycles for _, cost in mapping.costs(network))
-    latency = sum(cost.latency for _, cost in mapping.costs(network))
     job = {
-        "frames": frames,
+        "frames": sending,
         "pauses": pauses,
         "expected": len(good),
-        "max_cycles": PATIENCE + 20 * (cycles + latency),
         "scripts": found if scripts else [],
         "seed": seed,
-        "result": "result.json",
     }
-    run = new_run_folder()
-    (run / "job.json").write_text(json.dumps(job))
-    write_files(run, design.files | files)
-    run_bench(folder, TOP, "tb.tb_axi", run, seed=seed, env={"GYRE_JOB": "job.json"})
-    result = json.loads((run / "result.json").read_text())
-    shutil.rmtree(run)
-    o_beats = mapping.beats(network, edge)
-    signed = network.format(edge).signed
-    outputs = [
-        codes_of(bytes.fromhex(text), o_beats, shell.o_bits, signed) for text in result["outputs"]
-    ]
+    result = run_shell(accelerator, "tb.tb_axi", job)
+    outputs = [codes_from(accelerator, text) for text in result["outputs"]]
     sent = [*good, 0] if scripts else good
     expected = golden.run(network, codes[sent]).flatten(1).numpy()
     return AxiResult(

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import cocotb
@@ -141,11 +142,18 @@ async def poll(driver: Driver, stop: list) -> None:
         assert await driver.read("frames_out") <= await driver.read("frames_in")
 
 
-@cocotb.test()
-async def run_axi(dut):
-    """Every good frame comes out in order, and every broken one is counted."""
+@dataclass(frozen=True)
+class Client:
+    """The masters and sinks at a shell."""
+
+    source: AxiStreamSource
+    sink: AxiStreamSink
+    driver: Driver
+
+
+def client(dut, job: dict) -> Client:
+    """Masters and sinks at the ports of the shell, which pause as the job says."""
     logging.getLogger("cocotb").setLevel(logging.WARNING)
-    job = json.loads(Path(os.environ["GYRE_JOB"]).read_text())
     source = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis"), dut.aclk, dut.aresetn, False)
     sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.aclk, dut.aresetn, False)
     lite = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, False)
@@ -162,17 +170,31 @@ async def run_axi(dut):
     }.items():
         if job["pauses"]:
             channel.set_pause_generator(pauses(job["pauses"], f"{job['seed']}/{name}"))
+    return Client(source, sink, Driver(lite))
+
+
+async def reset(dut) -> None:
+    """A reset of four cycles."""
     dut.aresetn.value = 0
     await ClockCycles(dut.aclk, 4)
     dut.aresetn.value = 1
     await RisingEdge(dut.aclk)
 
-    def packed(frame: dict) -> AxiStreamFrame:
-        data = b"".join(beat.to_bytes(frame["bytes"], "little") for beat in frame["beats"])
-        user = frame["user"]
-        return AxiStreamFrame(data, **({} if user is None else {"tuser": user}))
 
-    driver = Driver(lite)
+def packed(frame: dict) -> AxiStreamFrame:
+    """A frame of a job as the stream source takes it."""
+    data = b"".join(beat.to_bytes(frame["bytes"], "little") for beat in frame["beats"])
+    user = frame["user"]
+    return AxiStreamFrame(data, **({} if user is None else {"tuser": user}))
+
+
+@cocotb.test()
+async def run_axi(dut):
+    """Every good frame comes out in order, and every broken one is counted."""
+    job = json.loads(Path(os.environ["GYRE_JOB"]).read_text())
+    ends = client(dut, job)
+    source, sink, driver = ends.source, ends.sink, ends.driver
+    await reset(dut)
     first = await driver.all()
     if job["scripts"]:
         await refused(driver)

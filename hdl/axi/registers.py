@@ -1,20 +1,27 @@
 """The registers of the shell behind an AXI4-Lite port, as ``model.ir.axi`` states them."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from collections.abc import Sequence
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.axi.fields import word_of
+from hdl.axi.program import ProgramPort
 from hdl.lib.rom import Rom
+from hdl.pim.program import program_stream
 from model.ir.axi import (
     ADDRESS_BITS,
     COUNTER_BITS,
     IDENTITY,
     OKAY,
+    PROGRAM,
     REGISTERS,
     SLVERR,
     WIDE,
     register,
 )
+from model.ir.programming import CellRows
 
 LITE = {
     "awaddr": In(ADDRESS_BITS),
@@ -56,6 +63,8 @@ class Registers(wiring.Component):
         Values of the registers of these names.
     marks : bool
         Value of ``features.marks``.
+    program : sequence of CellRows
+        Layers whose cells the programming port writes; without any there is no such port.
 
     Members
     -------
@@ -68,21 +77,31 @@ class Registers(wiring.Component):
         Input waits, output waits.
     enable, irq : Out(1)
         ``control.enable``; the interrupt.
+    program : Out(program_stream), program_failed, program_pulse : In(1)
+        Rows of cells: see ProgramPort.
     """
 
     def __init__(
-        self, *, input_beats: int, output_beats: int, expected_cycles: int, marks: bool
+        self,
+        *,
+        input_beats: int,
+        output_beats: int,
+        expected_cycles: int,
+        marks: bool,
+        program: Sequence[CellRows] = (),
     ) -> None:
         self.fixed = {
             "input_beats": input_beats,
             "output_beats": output_beats,
             "expected_cycles": expected_cycles,
         }
-        self.marks = marks
+        self.marks, self.cells = marks, tuple(program)
         events = ("taken", "given", "short", "long", "receiving", "stall_i", "stall_o")
-        super().__init__(
-            LITE | {name: In(1) for name in events} | {"enable": Out(1), "irq": Out(1)}
-        )
+        members = LITE | {name: In(1) for name in events} | {"enable": Out(1), "irq": Out(1)}
+        if self.cells:
+            members["program"] = Out(program_stream(self.cells))
+            members |= {"program_failed": In(1), "program_pulse": In(1)}
+        super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
@@ -116,7 +135,8 @@ class Registers(wiring.Component):
             counters[name] = count = Signal(COUNTER_BITS if name in WIDE else 32, name=name)
             m.d.sync += count.eq(Mux(clear, 0, count) + event)
 
-        self._write(m, kept, clear)
+        port = self._port(m, busy | self.taken, clear) if self.cells else None
+        self._write(m, kept, clear, port)
         with m.If(self.short):
             m.d.sync += kept["status", "short"].eq(1)
         with m.If(self.long):
@@ -136,25 +156,28 @@ class Registers(wiring.Component):
                 values[f"{name}_high"] = held
         signals = {("status", "busy"): busy, ("status", "receiving"): self.receiving}
         signals |= {("features", "marks"): Const(int(self.marks))} | kept
+        if port is not None:
+            signals["features", "program"] = Const(1)
         for one in REGISTERS:
             if one.fields:
-                values[one.name] = self._word(one, signals)
+                values[one.name] = word_of(one, signals)
         values["identity"] = Const(IDENTITY, 32)
-        self._read(m, rom, values, counters, held)
+        self._read(m, rom, values, counters, held, port)
         return m
 
-    def _word(self, one, signals) -> Value:
-        """The word of a register that has fields."""
-        parts, place = [], 0
-        for field in sorted(one.fields, key=lambda field: field.low):
-            if field.low > place:
-                parts.append(Const(0, field.low - place))
-            value = signals.get((one.name, field.name))
-            parts.append(Const(field.reset, field.bits) if value is None else value)
-            place = field.low + field.bits
-        return Cat(*parts)
+    def _port(self, m: Module, inside: Value, clear: Signal) -> ProgramPort:
+        """The programming port and its ways to the cells."""
+        m.submodules.port = port = ProgramPort(self.cells)
+        wiring.connect(m, port.o, wiring.flipped(self.program))
+        m.d.comb += [
+            port.inside.eq(inside),
+            port.clear.eq(clear),
+            port.failed.eq(self.program_failed),
+            port.pulse.eq(self.program_pulse),
+        ]
+        return port
 
-    def _write(self, m: Module, kept, clear: Signal) -> None:
+    def _write(self, m: Module, kept, clear: Signal, port: ProgramPort | None) -> None:
         """The way of a write: address and data come in any order, then the response."""
         address, data, strobe = Signal(ADDRESS_BITS - 2), Signal(32), Signal(4)
         addressed, given, act = Signal(), Signal(), Signal()
@@ -178,6 +201,16 @@ class Registers(wiring.Component):
                     m.d.sync += self.bresp.eq(OKAY)
                     for field in one.fields:
                         self._field(m, one, field, data, strobe, kept, clear)
+            if port is not None:
+                with m.If(_programs(address) & port.writable):
+                    m.d.sync += self.bresp.eq(OKAY)
+        if port is not None:
+            m.d.comb += [
+                port.write.eq(act & _programs(address)),
+                port.write_place.eq(address),
+                port.data.eq(data),
+                port.strobe.eq(strobe),
+            ]
 
     def _field(self, m: Module, one, field, data, strobe, kept, clear) -> None:
         """What a write does to a field; each lies within a byte."""
@@ -191,7 +224,7 @@ class Registers(wiring.Component):
             elif field.access == "pulse":
                 m.d.comb += clear.eq(bits)
 
-    def _read(self, m: Module, rom: Rom, values, counters, held: Signal) -> None:
+    def _read(self, m: Module, rom: Rom, values, counters, held: Signal, port) -> None:
         """The way of a read: the hash's memory has its turn, then one word of all is chosen."""
         address = Signal(ADDRESS_BITS - 2)
         digest = register("network_hash")
@@ -216,8 +249,19 @@ class Registers(wiring.Component):
                                 m.d.sync += held.eq(counters[one.name][32:])
                     with m.Default():
                         m.d.sync += self.rresp.eq(SLVERR)
+                if port is not None:
+                    m.d.comb += port.read_place.eq(address)
+                    with m.If(_programs(address)):
+                        answer = Mux(port.readable, OKAY, SLVERR)
+                        m.d.sync += [self.rdata.eq(port.word), self.rresp.eq(answer)]
                 m.next = "answer"
             with m.State("answer"):
                 m.d.comb += self.rvalid.eq(1)
                 with m.If(self.rready):
                     m.next = "address"
+
+
+def _programs(address: Signal) -> Value:
+    """Whether the address of a word is one of the programming port, which has the upper half."""
+    assert PROGRAM[0] * 2 == PROGRAM[-1] + 1 == 1 << ADDRESS_BITS
+    return address[-1]

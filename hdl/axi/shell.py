@@ -101,7 +101,14 @@ class AxiShell(wiring.Component):
             output_beats=mapping.beats(network, edge).count,
             expected_cycles=max(cost.cycles for _, cost in mapping.costs(network)),
             marks=network.recurrent,
+            program=accelerator.cells,
         )
+        if accelerator.cells:
+            wiring.connect(m, registers.program, placed.program)
+            m.d.comb += [
+                registers.program_failed.eq(placed.program_failed),
+                registers.program_pulse.eq(placed.program_pulse),
+            ]
         for name, member in LITE.items():
             outer, inner = getattr(self, f"s_axi_{name}"), getattr(registers, name)
             m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)

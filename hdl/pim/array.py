@@ -29,7 +29,7 @@ from hdl.lib.stream import beat_stream, transfer
 from hdl.lib.tree import joined, joined_but_two
 from hdl.pim.bank import MacroBank, stride
 from hdl.pim.block_rows import BlockRows
-from hdl.pim.program import Programmer
+from hdl.pim.program import Programmer, row_stream
 from hdl.target import place
 from model.ir.beats import Beats
 from model.ir.conv import ConvSpec
@@ -536,7 +536,8 @@ class PimArray(wiring.Component):
 
     Vectors go to the copies in turn, and their sums leave in the same order. Before anything is
     evaluated every row is written, if there is one that never was: cells keep what they hold, so a
-    reset later on costs nothing.
+    reset later on costs nothing. Other rows come through ``program``, which are written by pulses,
+    with read-back and retry, in all copies.
 
     Cycles, latency, memory and macros of the array: PimArraySpec.
 
@@ -553,10 +554,16 @@ class PimArray(wiring.Component):
     step : Out
         Copies that begin an evaluation in this cycle.
     loaded : Out(1)
-        Every row is written.
+        Every row is written, and none is being written.
     pulses, failures : Out(32)
-        Pulses given, and rows that failed for good, since the reset; only where rows are written by
-        pulses.
+        Pulses given, and rows that failed for good, since the reset.
+    program : In(row_stream)
+        A row to write while no vector is inside; it transfers when it is written in all copies,
+        after ``copies · row_write_cycles(pulses)`` cycles (MacroSpec) where all take as many.
+    program_failed : Out(1)
+        In the cycle of that transfer: in a copy it differs from what was wanted.
+    program_pulse : Out(1)
+        A pulse to such a row ends in this cycle.
     """
 
     def __init__(self, wires: Wires) -> None:
@@ -570,6 +577,9 @@ class PimArray(wiring.Component):
                 "loaded": Out(1),
                 "pulses": Out(32),
                 "failures": Out(32),
+                "program": In(row_stream(spec.cell_rows(wires.name, layer))),
+                "program_failed": Out(1),
+                "program_pulse": Out(1),
             }
         )
 
@@ -623,54 +633,58 @@ class PimArray(wiring.Component):
         return m
 
     def _write(self, m: Module, units) -> None:
-        """The rows of all macros, one after another, into the cells."""
+        """Rows into the cells: those of all macros one after another, later those from outside."""
         macro, count = self.wires.macro, len(self.wires.tile)
-        width = macro.columns * macro.level_bits
+        width, pulsed = macro.columns * macro.level_bits, self.wires.spec.programs
         m.submodules.rows = rows = Rom(width, count * macro.rows, self.wires.file("cells"))
         blank, running, writing = Signal(), Signal(), Signal()
         address, number = Signal(address_bits(count * macro.rows)), Signal(address_bits(count))
         row, copy = Signal(address_bits(macro.rows)), Signal(address_bits(len(units)))
         written, final, last_copy = Signal(), Signal(), Signal()
+        outside, levels = Signal(), Signal(width, name="levels")
         m.d.comb += [
             blank.eq(Cat(unit.blank for unit in units).any()),
-            self.loaded.eq(~blank & ~running),
+            outside.eq(self.program.valid & ~blank & ~running),
+            self.loaded.eq(~blank & ~running & ~self.program.valid),
             rows.addr.eq(address),
             final.eq((number == count - 1) & (row == macro.rows - 1)),
+            levels.eq(Mux(outside, self.program.p.levels, rows.data)),
         ]
         # A row is fetched, then written; the address is one ahead of the row.
         with m.If(~running):
             with m.If(blank):
                 m.d.comb += rows.en.eq(1)
-                m.d.sync += [running.eq(1), address.eq(1), number.eq(0), row.eq(0), copy.eq(0)]
+                m.d.sync += [running.eq(1), address.eq(1), number.eq(0), row.eq(0)]
             with m.Else():
                 m.d.sync += address.eq(0)
         with m.Elif(written):
             m.d.comb += rows.en.eq(1)
-            m.d.sync += [address.eq(address + 1), copy.eq(0), row.eq(row + 1)]
+            m.d.sync += [address.eq(address + 1), row.eq(row + 1)]
             with m.If(row == macro.rows - 1):
                 m.d.sync += [row.eq(0), number.eq(number + 1)]
             with m.If(final):
                 m.d.sync += [running.eq(0), address.eq(0)]
         for unit in units:
             m.d.comb += [
-                unit.number.eq(number),
-                unit.row.eq(row),
-                unit.levels.as_value().eq(rows.data),
+                unit.number.eq(Mux(outside, self.program.p.macro, number)),
+                unit.row.eq(Mux(outside, self.program.p.row, row)),
+                unit.levels.as_value().eq(levels),
+                unit.load.eq(0 if pulsed else running),
             ]
-        if not self.wires.spec.programs:
-            m.d.comb += written.eq(running)
-            for unit in units:
-                m.d.comb += unit.load.eq(running)
-            return
         m.submodules.programmer = programmer = Programmer(macro)
+        ended, earlier = Signal(), Signal()  # in the last copy; it failed in one before
         m.d.comb += [
             last_copy.eq(copy == len(units) - 1),
-            programmer.i.valid.eq(running & ~writing),
-            programmer.i.p.row.eq(row),
-            programmer.i.p.levels.as_value().eq(rows.data),
-            written.eq(programmer.done & last_copy),
+            programmer.i.valid.eq((outside | (running if pulsed else 0)) & ~writing),
+            programmer.i.p.row.eq(units[0].row),
+            programmer.i.p.levels.as_value().eq(levels),
+            ended.eq(programmer.done & last_copy),
+            written.eq(running & ended if pulsed else running),
             self.pulses.eq(programmer.pulses),
             self.failures.eq(programmer.failures),
+            self.program.ready.eq(outside & ended),
+            self.program_failed.eq(programmer.failed | earlier),
+            self.program_pulse.eq(outside & programmer.pulse),
         ]
         with m.Switch(copy):
             for n, unit in enumerate(units):
@@ -683,7 +697,11 @@ class PimArray(wiring.Component):
         with m.If(transfer(programmer.i)):
             m.d.sync += writing.eq(1)
         with m.If(programmer.done):
-            m.d.sync += [writing.eq(0), copy.eq(Mux(last_copy, 0, copy + 1))]
+            m.d.sync += [
+                writing.eq(0),
+                copy.eq(Mux(last_copy, 0, copy + 1)),
+                earlier.eq(self.program_failed & ~last_copy),
+            ]
 
 
 def _fields(values: np.ndarray, bits: tuple[int, ...]) -> str:

@@ -96,6 +96,8 @@ module gyre_macro #(
     end
     if (STUCK != "") begin : faults
       initial $readmemh(STUCK, stuck);
+    end else begin : sound
+      initial stuck[0] = 64'd0;
     end
   endgenerate
 
@@ -279,6 +281,7 @@ module gyre_macro #(
   reg [63:0] keep, put, next;
   reg [COLUMNS*BITS-1:0] seen;
   reg failed, dead;
+  /* verilator lint_off BLKSEQ */  // variables of this block alone
   always @(posedge clk) begin
     // A row at the end of its pulse: cells that are stuck, that the pulse fails to switch, or of a
     // row that is worn out keep their level.
@@ -341,6 +344,7 @@ module gyre_macro #(
       match <= seen == levels;
     end
   end
+  /* verilator lint_on BLKSEQ */
 `undef GYRE_ADD
 `undef GYRE_LINE
 `undef GYRE_CARRY

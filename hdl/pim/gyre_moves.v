@@ -18,10 +18,10 @@ module gyre_moves #(
     output reg [MACROS*ROWS-1:0] x
 );
   /* verilator no_inline_module */  // the code of many stays in the processor's cache
-  reg [2*ROW_BITS:0] moves[0:MACROS*MOVES-1];
+  reg [2*ROW_BITS:0] entries[0:MACROS*MOVES-1];
   generate
     if (FILE != "") begin : contents
-      initial $readmemh(FILE, moves);
+      initial $readmemh(FILE, entries);
     end
   endgenerate
 
@@ -36,7 +36,7 @@ module gyre_moves #(
       rows = own;
       /* verilator unroll_disable */
       for (n = 0; n < MOVES; n = n + 1) begin
-        move = moves[m*MOVES+n];
+        move = entries[m*MOVES+n];
         if (move[2*ROW_BITS]) rows[move[ROW_BITS+:ROW_BITS]] = own[move[0+:ROW_BITS]];
       end
       gathered[m*ROWS+:ROWS] = rows;

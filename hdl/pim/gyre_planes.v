@@ -27,18 +27,18 @@ module gyre_planes #(
   // Where a block begins.
   localparam [WIDTH-1:0] HEADS = {(WIDTH / K) {{{(K - 1) {1'b0}}, 1'b1}}};
 
-  reg [WIDTH-1:0] planes[0:2*BITS-1];
-  wire [WIDTH-1:0] seen = planes[read_half*BITS+plane];
+  reg [WIDTH-1:0] held[0:2*BITS-1];
+  wire [WIDTH-1:0] seen = held[read_half*BITS+plane];
   integer b, n;
   always @(posedge clk) begin
     if (read) begin
       x <= seen;
       if (K > 1)
-        planes[read_half*BITS+plane] <= ((seen << 1) & ~HEADS) | ((seen >> (K - 1)) & HEADS);
+        held[read_half*BITS+plane] <= ((seen << 1) & ~HEADS) | ((seen >> (K - 1)) & HEADS);
     end
     if (load)
       for (b = 0; b < BITS; b = b + 1)
         for (n = 0; n < BANKS; n = n + 1)
-          planes[load_half*BITS+b][n*SPAN+word*LANES+:LANES] <= d[(b*BANKS+n)*LANES+:LANES];
+          held[load_half*BITS+b][n*SPAN+word*LANES+:LANES] <= d[(b*BANKS+n)*LANES+:LANES];
   end
 endmodule

@@ -41,6 +41,8 @@ module gyre_shift_add #(
   generate
     if (MOVED) begin : moved
       initial $readmemh(COLUMNS, columns);
+    end else begin : fixed
+      initial columns[0] = 0;
     end
   endgenerate
 

@@ -1,5 +1,7 @@
 """Programming: rows into macros, by pulses, read-back and retry."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -7,6 +9,28 @@ from amaranth.lib.wiring import In, Out
 from hdl.lib.rom import address_bits
 from hdl.lib.stream import transfer
 from model.ir.macro import MacroSpec
+from model.ir.programming import CellRows
+
+
+def row_stream(rows: CellRows) -> stream.Signature:
+    """Rows for the cells of a layer: ``macro``, ``row``, and the ``levels`` of its columns.
+
+    A transfer ends the writing of a row, so a payload holds until its row is written.
+    """
+    return stream.Signature(data.StructLayout(_row(rows.macros, rows.rows, rows.bits)))
+
+
+def program_stream(layers: Sequence[CellRows]) -> stream.Signature:
+    """The same for all layers, of which ``layer`` counts, fields as wide as the widest needs."""
+    fields = _row(*(max(getattr(one, name) for one in layers) for name in _FIELDS))
+    return stream.Signature(data.StructLayout({"layer": address_bits(len(layers))} | fields))
+
+
+_FIELDS = ("macros", "rows", "bits")
+
+
+def _row(macros: int, rows: int, bits: int) -> dict[str, int]:
+    return {"macro": address_bits(macros), "row": address_bits(rows), "levels": bits}
 
 
 class Programmer(wiring.Component):
@@ -47,6 +71,8 @@ class Programmer(wiring.Component):
         The row that failed last.
     rows, pulses : Out(32)
         Rows finished and pulses given since the reset.
+    pulse : Out(1)
+        A pulse ends in this cycle.
     """
 
     def __init__(self, spec: MacroSpec, macros: int = 1) -> None:
@@ -74,6 +100,7 @@ class Programmer(wiring.Component):
                 "failed_row": Out(address_bits(spec.rows)),
                 "rows": Out(32),
                 "pulses": Out(32),
+                "pulse": Out(1),
             }
         )
 
@@ -101,6 +128,7 @@ class Programmer(wiring.Component):
                 m.d.comb += self.write.bit_select(held.macro, 1).eq(1)
                 m.d.sync += cycle.eq(cycle + 1)
                 with m.If(cycle == spec.write_cycles - 1):
+                    m.d.comb += self.pulse.eq(1)
                     m.d.sync += [cycle.eq(0), self.pulses.eq(self.pulses + 1)]
                     m.next = "READ"
             with m.State("READ"):

@@ -16,8 +16,11 @@ ADDRESS_BITS = 12
 """Bits of a byte address of the AXI4-Lite port."""
 
 PROGRAM = range(0x800, 0x1000)
-"""Byte addresses kept for the programming port of arrays in memory. A shell without one answers
-SLVERR there."""
+"""Byte addresses of the programming port of arrays in memory. A shell without one answers SLVERR
+there."""
+
+PROGRAM_WORDS = 496
+"""Most words of a row: those of 1024 columns and a reference column of 15 bits fit."""
 
 COUNTER_BITS = 48
 """Bits of a counter of cycles: at 100 MHz it wraps after 32 days."""
@@ -36,8 +39,8 @@ class Field:
     low, bits : int
         Place of the lowest bit, and how many there are.
     access : str
-        ``ro`` (read), ``rw`` (read and write), ``w1c`` (write 1 to clear) or ``pulse`` (write 1 to
-        act once; reads 0).
+        ``ro`` (read), ``rw`` (read and write), ``w1c`` (write 1 to clear), ``wo`` (write; reads 0)
+        or ``pulse`` (write 1 to act once; reads 0).
     reset : int
         Value after reset.
     meaning : str
@@ -69,6 +72,8 @@ class Register:
     fields : tuple of Field
         Empty for a register that is one number.
     words : int
+    access : str
+        Of a register that is one number: ``ro``, ``rw`` or ``wo``, as a field has it.
     """
 
     name: str
@@ -76,11 +81,12 @@ class Register:
     meaning: str
     fields: tuple[Field, ...] = ()
     words: int = 1
+    access: str = "ro"
 
     @property
     def writable(self) -> bool:
         """Whether a write is answered with OKAY."""
-        return any(field.access != "ro" for field in self.fields)
+        return self.access != "ro" or any(field.access != "ro" for field in self.fields)
 
     def field(self, name: str) -> Field:
         """The field of that name."""
@@ -149,13 +155,55 @@ REGISTERS = (
     Register("stalls_out_high", 0x074, "its high word, held as above"),
 )
 
+PROGRAM_REGISTERS = (
+    Register("program_layers", 0x800, "layers whose cells can be written"),
+    Register("program_layer", 0x804, "the layer that is meant, in network order", access="rw"),
+    Register("program_macro", 0x808, "the macro that is meant, of the layer's", access="rw"),
+    Register("program_row", 0x80C, "the row that is meant, of the macro's", access="rw"),
+    Register("program_macros", 0x810, "macros of the layer that is meant; 0: there is no such one"),
+    Register("program_rows", 0x814, "rows of each of its macros"),
+    Register("program_columns", 0x818, "columns of a row, a reference column included"),
+    Register("program_level_bits", 0x81C, "bits of the level of a cell"),
+    Register(
+        "program_control",
+        0x820,
+        "what the port shall do",
+        (Field("start", 0, 1, "pulse", 0, "write the row that is meant"),),
+    ),
+    Register(
+        "program_status",
+        0x824,
+        "what the port does, and what happened",
+        (
+            Field("busy", 0, 1, "ro", 0, "a row is being written"),
+            Field("done", 1, 1, "ro", 0, "the row started last is written, for good or not"),
+            Field("failed", 2, 1, "ro", 0, "it differs from what was wanted after all attempts"),
+            Field("range", 8, 1, "w1c", 0, "refused: no such layer, macro or row"),
+            Field("in_flight", 9, 1, "w1c", 0, "refused: a frame was inside"),
+            Field("overrun", 10, 1, "w1c", 0, "refused: a write to the port while it was busy"),
+        ),
+    ),
+    Register("program_written", 0x828, "rows written, those that failed included"),
+    Register("program_failures", 0x82C, "rows that failed"),
+    Register("program_pulses", 0x830, "write pulses given, in all copies together"),
+    Register("program_cycles", 0x834, "cycles with program_status.busy"),
+    Register(
+        "program_data",
+        0x840,
+        "the row's levels, as many words as the widest row has; each keeps what was written",
+        words=PROGRAM_WORDS,
+        access="wo",
+    ),
+)
+"""The registers of the programming port, at the addresses ``PROGRAM``; only where there is one."""
+
 WIDE = ("cycles", "stalls_in", "stalls_out")
 """Counters of ``COUNTER_BITS`` in two words."""
 
 
 def register(name: str) -> Register:
     """The register of that name."""
-    return {one.name: one for one in REGISTERS}[name]
+    return {one.name: one for one in (*REGISTERS, *PROGRAM_REGISTERS)}[name]
 
 
 def container_bits(format: Format) -> int:
@@ -172,14 +220,15 @@ def hash_words(digest: str) -> list[int]:
     return [int(digest[place : place + 8], 16) for place in range(0, 64, 8)]
 
 
-def to_json() -> list[dict]:
-    """The register map as plain data."""
+def to_json(data_words: int = 0) -> list[dict]:
+    """The register map as plain data; with a programming port, whose rows have so many words."""
+    ports = PROGRAM_REGISTERS if data_words else ()
     return [
         {
             "name": one.name,
             "offset": one.offset,
-            "words": one.words,
-            "access": "rw" if one.writable else "ro",
+            "words": data_words if one.name == "program_data" else one.words,
+            "access": "wo" if one.access == "wo" else "rw" if one.writable else "ro",
             "meaning": one.meaning,
         }
         | (
@@ -199,17 +248,27 @@ def to_json() -> list[dict]:
             if one.fields
             else {}
         )
-        for one in REGISTERS
+        for one in (*REGISTERS, *ports)
     ]
 
 
 def table() -> str:
     """The register map as a table in Markdown, which the documentation holds."""
+    return _table(REGISTERS)
+
+
+def program_table() -> str:
+    """The registers of the programming port as a table in Markdown, which is there too."""
+    return _table(PROGRAM_REGISTERS)
+
+
+def _table(registers: tuple[Register, ...]) -> str:
     lines = ["| offset | name | bits | access | reset | meaning |", "| --- |" + " --- |" * 5]
-    for one in REGISTERS:
+    for one in registers:
         end = one.offset + 4 * one.words - 4
         offset = f"0x{one.offset:03X}" + (f" to 0x{end:03X}" if one.words > 1 else "")
-        lines.append(f"| {offset} | `{one.name}` | | | | {one.meaning} |")
+        kind = "| | |" if one.access == "ro" else f"| {one.access} | 0 |"
+        lines.append(f"| {offset} | `{one.name}` | {kind} {one.meaning} |")
         for field in one.fields:
             top = field.low + field.bits - 1
             bits = str(field.low) if field.bits == 1 else f"{top}:{field.low}"
@@ -217,6 +276,4 @@ def table() -> str:
                 f"| | `{one.name}.{field.name}` | {bits} | {field.access} | {field.reset} | "
                 f"{field.meaning} |"
             )
-    first, last = PROGRAM[0], PROGRAM[-1]
-    lines.append(f"| 0x{first:03X} to 0x{last:03X} | | | | | kept for a programming port |")
     return "\n".join(lines) + "\n"

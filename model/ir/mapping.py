@@ -16,6 +16,7 @@ from model.ir.cost import StageCost
 from model.ir.errors import BadInput
 from model.ir.layer import LayerSpec
 from model.ir.network import Network, Node
+from model.ir.programming import CellRows
 from model.ir.schedule import FIFO_LEAST, least_depths
 from model.ir.spec import Spec, check_int, check_name
 
@@ -43,6 +44,10 @@ class EngineSpec(Spec):
     def counts(self) -> tuple[str, ...]:
         """Names of what else the engine counts since its reset, in ports of 32 bits."""
         return ()
+
+    def cell_rows(self, name: str, layer: LayerSpec) -> CellRows | None:
+        """The rows of cells that can be written from outside while no frame is inside, if any."""
+        return None
 
     def check(self, node: Node, lanes: int) -> None:
         """Raise BadInput unless this engine can compute the node with so many output lanes."""
@@ -225,6 +230,15 @@ class Mapping(Spec, kind="mapping"):
                     f"at least {least}, or the branches wait for each other for ever",
                     "plan again, or fill in the depths with model.ir.schedule.with_fifos",
                 )
+
+    def cell_rows(self, network: Network) -> tuple[CellRows, ...]:
+        """Of each layer whose cells can be written from outside its rows, in network order."""
+        found = (
+            self.engine(stage.engine).cell_rows(node.name, node.spec)
+            for stage, node in zip(self.stages, network.nodes, strict=True)
+            if stage.engine is not None
+        )
+        return tuple(rows for rows in found if rows is not None)
 
     def needs(self, network: Network) -> Iterator[tuple[Node, tuple[np.ndarray, ...]]]:
         """Each node with what its stage's output depends on, as ``LayerSpec.needs`` states it."""

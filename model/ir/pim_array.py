@@ -35,6 +35,7 @@ from model.ir.network import Node
 from model.ir.pe_array import SLICE_LATENCY, requantize_latency
 from model.ir.pim_arithmetic import PIMArithmetic
 from model.ir.placement import COLUMNS_MAX, Placement, place, repair
+from model.ir.programming import CellRows
 from model.ir.repack import repack_cost, repacks
 from model.ir.spec import check_int
 from model.ir.tree import tree_stages
@@ -144,6 +145,10 @@ class PimArraySpec(EngineSpec, kind="pim_array"):
     @property
     def counts(self) -> tuple[str, ...]:
         return ("pulses", "failures") if self.programs else ()
+
+    def cell_rows(self, name: str, layer: MatrixSpec) -> CellRows:
+        macro = self.macro(layer)
+        return CellRows(name, self.macros, macro.rows, macro.columns, macro.level_bits, self.copies)
 
     # -- the macros
 

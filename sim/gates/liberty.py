@@ -131,6 +131,13 @@ class Cell:
         """Names of the output pins."""
         return [name for name, pin in self.pins.items() if pin.direction == "output"]
 
+    @property
+    def clocks(self) -> list[str]:
+        """Names of the input pins that a clock drives: of a flip-flop, or of a clock gate."""
+        if self.flip_flop is not None:
+            return [name for name in self.inputs if name in self.flip_flop.clocked_on]
+        return [n for n in self.inputs if self.clock_gate and n.startswith(("CK", "CLK"))]
+
 
 @dataclass(frozen=True)
 class Library:

@@ -13,6 +13,7 @@ from typing import Any
 
 from model.ir.errors import BadInput
 from sim.build import BuildError, build_root
+from sim.gates.buffers import FAN_OUT, add_buffers
 from sim.gates.liberty import Library
 
 HERE = Path(__file__).parent
@@ -37,9 +38,10 @@ module {kind} (CLK, EN, {reset}D, Q);
 endmodule
 """
 
-_ABC = "-script +strash;dc2;map,-B,0.9;topo;buffer,-c,-N,16;upsize,-D,{ps};dnsize,-D,{ps}"
+_ABC = "-script +strash;dc2;map,-B,0.9;topo;buffer,-c,-N,{fan_out};upsize,-D,{ps};dnsize,-D,{ps}"
 """Quick, on arrays of multipliers too, where the script of plain ``abc`` does not end; buffers for
-nets that drive many pins, sizes for the clock that is asked for."""
+nets of logic that drive many pins (other nets: :mod:`sim.gates.buffers`), sizes for the clock that
+is asked for."""
 
 _SCRIPT = """\
 read_verilog {boxes} {source}
@@ -174,7 +176,7 @@ def synthesize(
             (folder / "gating.v").write_text(gating_map(library))
             (folder / "gate.v").write_text(gate_box(library))
         script = _SCRIPT.format(
-            abc=_ABC.format(ps=round(1000 * period)),
+            abc=_ABC.format(ps=round(1000 * period), fan_out=FAN_OUT),
             boxes=HERE / "boxes.v",
             source="design.v" if gate is None else "gate.v design.v",
             top=top,
@@ -190,7 +192,9 @@ def synthesize(
         if done.returncode:
             words = (done.stdout + done.stderr).strip().splitlines()[-20:]
             raise BuildError(f"yosys failed with status {done.returncode}:\n" + "\n".join(words))
-        netlist = read_netlist((folder / "netlist.json").read_text(), top)
+        made = json.loads((folder / "netlist.json").read_text())
+        add_buffers(made["modules"], top, library)
+        netlist = read_netlist(made, top)
     _check(netlist, library)
     return netlist
 
@@ -256,14 +260,14 @@ def gate_pins(library: Library) -> tuple[str, str, str]:
     gate = library.clock_gate
     assert gate is not None
     (out,) = gate.outputs
-    clock = next(name for name in gate.inputs if name.startswith(("CK", "CLK")))
+    (clock,) = gate.clocks
     (enable,) = (name for name in gate.inputs if name != clock)
     return clock, enable, out
 
 
-def read_netlist(text: str, top: str) -> Netlist:
+def read_netlist(made: dict[str, Any], top: str) -> Netlist:
     """The netlist that Yosys wrote as JSON, and the same without its modules."""
-    modules = json.loads(text)["modules"]
+    modules = made["modules"]
     units = {name: _unit(name, module, modules) for name, module in modules.items()}
     union = _Union()
     cells: list[Instance] = []

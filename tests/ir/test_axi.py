@@ -8,29 +8,44 @@ import pytest
 from model.ir.axi import (
     ADDRESS_BITS,
     PROGRAM,
+    PROGRAM_REGISTERS,
+    PROGRAM_WORDS,
     REGISTERS,
     WIDE,
     container_bits,
     hash_words,
+    program_table,
     register,
     table,
     to_json,
 )
+from model.ir.macro import COLS_MAX, LEVEL_BITS_MAX
 from model.ir.numerics import UniformFormat
+from model.ir.programming import CellRows
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "axi.md"
 
 
+ALL = (*REGISTERS, *PROGRAM_REGISTERS)
+
+
 def test_no_word_belongs_to_two_registers() -> None:
-    words = [one.offset + 4 * n for one in REGISTERS for n in range(one.words)]
+    words = [one.offset + 4 * n for one in ALL for n in range(one.words)]
     assert len(set(words)) == len(words)
-    assert all(word % 4 == 0 and word < PROGRAM[0] for word in words)
-    assert PROGRAM[-1] < 1 << ADDRESS_BITS
-    assert len({one.name for one in REGISTERS}) == len(REGISTERS)
+    assert all(word % 4 == 0 and word < 1 << ADDRESS_BITS for word in words)
+    assert len({one.name for one in ALL}) == len(ALL)
+
+
+def test_the_programming_port_has_its_own_addresses() -> None:
+    assert PROGRAM[-1] == (1 << ADDRESS_BITS) - 1
+    assert all(one.offset < PROGRAM[0] for one in REGISTERS)
+    assert all(one.offset in PROGRAM for one in PROGRAM_REGISTERS)
+    widest = CellRows("a", 1, 1, COLS_MAX + 1, LEVEL_BITS_MAX)
+    assert widest.words <= PROGRAM_WORDS
 
 
 def test_no_bit_belongs_to_two_fields_and_what_is_written_lies_within_a_byte() -> None:
-    for one in REGISTERS:
+    for one in ALL:
         taken = 0
         for field in one.fields:
             assert not taken & field.mask
@@ -61,7 +76,11 @@ def test_hash_words_are_the_digits_as_they_are_printed() -> None:
 def test_plain_form_is_data_and_says_what_can_be_written() -> None:
     data = json.loads(json.dumps(to_json()))
     assert [one["name"] for one in data if one["access"] == "rw"] == ["control", "status"]
+    port = to_json(7)[len(data) :]
+    assert [one["name"] for one in port] == [one.name for one in PROGRAM_REGISTERS]
+    assert (port[-1]["words"], port[-1]["access"]) == (7, "wo")
 
 
-def test_the_documentation_holds_this_very_table() -> None:
+def test_the_documentation_holds_these_very_tables() -> None:
     assert table() in PAGE.read_text()
+    assert program_table() in PAGE.read_text()

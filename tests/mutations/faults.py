@@ -611,4 +611,35 @@ PIM = [
     ),
 ]
 
-FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT, *CONV, *PIM]
+PROGRAM = [
+    Mutation(
+        "RTL: a row from outside goes to the macro that was written first",
+        _PIM,
+        "unit.number.eq(Mux(outside, self.program.p.macro, number))",
+        "unit.number.eq(number)",
+        "probe_program",
+    ),
+    Mutation(
+        "RTL: a row is written although a frame is inside",
+        "hdl/axi/registers.py",
+        "self._port(m, busy | self.taken, clear)",
+        "self._port(m, Const(0), clear)",
+        "probe_program",
+    ),
+    Mutation(
+        "RTL: frames go on while a row is written",
+        _PIM,
+        "self.loaded.eq(~blank & ~running & ~self.program.valid)",
+        "self.loaded.eq(~blank & ~running)",
+        "probe_program",
+    ),
+    Mutation(
+        "RTL: the levels change while a row is written",
+        "hdl/axi/program.py",
+        "free = Signal(), self.write & ~self.o.valid",
+        "free = Signal(), self.write",
+        "probe_program",
+    ),
+]
+
+FAULTS = [*GOLDEN, *REMOVAL, *RTL, *CIRCULANT, *CONV, *PIM, *PROGRAM]

