@@ -28,7 +28,7 @@ from gyre.report import FILE, make_report, read_report, write_report
 from hdl import package
 from hdl.accelerator import Accelerator, count_ports
 from hdl.axi.shell import MODULE
-from hdl.verilog import Design, generate_accelerator
+from hdl.verilog import generate_accelerator
 from model import data, golden
 from model.compress.training import lengths_of
 from model.data import Dataset, Split
@@ -41,7 +41,7 @@ from model.ir.planner import plan
 from sim import fpga as ecp5
 from sim.build import build_root
 from sim.compare import Difference
-from sim.fpga_estimate import dsp_blocks, estimate
+from sim.fpga_estimate import estimate, least_dsp
 from sim.golden_frames import golden_frames
 from sim.toolchain import toolchain
 from sim.verify import Verdict, verify
@@ -354,7 +354,7 @@ class Flow:
         ecp5.check_tools()  # both before the network is trained
         accelerator, network = self.accelerator, self.trained.network
         design = generate_accelerator(accelerator)
-        guess = _estimate(accelerator, design)
+        guess = estimate(design)
         if ecp5.excess(guess, chosen):
             raise ecp5.does_not_fit(name, guess, chosen, self._fitting(chosen), "an estimate of")
         folder = self.out / "fpga" / name
@@ -395,10 +395,10 @@ class Flow:
             except BadInput:
                 break
             costs = [cost for _, cost in mapping.costs(network)]
-            if ecp5.excess({"dsp": dsp_blocks(costs)}, chosen):
+            if ecp5.excess({"dsp": least_dsp(costs)}, chosen):
                 continue
             accelerator = Accelerator(network, mapping)
-            guess = _estimate(accelerator, generate_accelerator(accelerator))
+            guess = estimate(generate_accelerator(accelerator))
             if not ecp5.excess(guess, chosen):
                 folds = ", ".join(
                     f"{stage.node} {spec.rows} × {spec.cols}"
@@ -442,11 +442,6 @@ class Flow:
             if name == "pulses"
         }
         return sections(network, mapping, codes, steps, self.recipe.mapping.technology, written)
-
-
-def _estimate(accelerator: Accelerator, design: Design) -> dict[str, int]:
-    """What an accelerator takes of an FPGA, by its formulas and its text."""
-    return estimate([cost for _, cost in accelerator.mapping.costs(accelerator.network)], design)
 
 
 def _span(text: str, count: int) -> tuple[int, int]:

@@ -4,6 +4,9 @@ The accelerator alone, its ports on pins. A Yosys on the PATH is taken if it is 
 that of PyPI; nextpnr is that of PyPI. Both run in folders under ``build/``, as the tools of PyPI
 cannot see the system's folder for temporary files. Between them the registers behind multipliers
 move into them: :mod:`sim.dsp_registers`.
+
+Yosys is told that nothing depends on what a memory gives for a word that is written as it is read:
+else it adds logic that gives the old one. The benches of :mod:`sim.block` hold that.
 """
 
 import importlib.util
@@ -12,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +24,7 @@ from typing import Any
 from hdl.verilog import Design
 from model.ir.errors import BadInput
 from sim.build import BuildError
-from sim.dsp_registers import absorb_registers
+from sim.dsp_registers import Netlist, absorb_registers
 
 
 @dataclass(frozen=True)
@@ -128,28 +132,45 @@ def _call(tool: str, arguments: list[str], folder: Path) -> str:
     return said
 
 
+def packed_luts(module: dict[str, Any]) -> int:
+    """Look-up tables that nextpnr makes of a flat module in Yosys' JSON.
+
+    A carry cell is two; 16 words of 4 bits are four, and two that hold the writing. A chain of
+    carries begins and ends with a carry cell that nextpnr adds, as does one whose middle is read by
+    logic. One table each drives the constants 0 and 1.
+    """
+    kinds = Counter(cell["type"] for cell in module["cells"].values())
+    carries = [cell["connections"] for cell in module["cells"].values() if cell["type"] == "CCU2C"]
+    ends, readers, added = {carry["COUT"][0] for carry in carries}, Netlist(module).readers, 0
+    for carry in carries:
+        added += carry["CIN"][0] not in ends
+        added += [port for _, port in readers.get(carry["COUT"][0], [])] != ["CIN"]
+    return kinds["LUT4"] + 2 * (kinds["CCU2C"] + added) + 6 * kinds["TRELLIS_DPR16X4"] + 2
+
+
 def synthesize(design: Design, folder: Path) -> dict[str, int]:
     """Map a design to the cells of an ECP5; returns the cells by resource.
 
-    ``ff`` are those in the fabric, ``ff_in_dsp`` those that moved into multipliers.
+    ``ff`` are those in the fabric, ``ff_in_dsp`` those that moved into multipliers; ``lut`` are as
+    many as nextpnr makes of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "design.v").write_text(design.verilog)
     for name, text in design.files.items():
         (folder / name).write_text(text)
     script = (
-        f"read_verilog design.v; synth_ecp5 -top {design.top} -json design.json; "
+        f"read_verilog design.v; synth_ecp5 -no-rw-check -top {design.top} -json design.json; "
         "tee -q -o stat.json stat -json"
     )
     _call("yosys", ["-q", "-p", script], folder)
     netlist = json.loads((folder / "design.json").read_text())
-    moved = absorb_registers(netlist["modules"][design.top])["registers"]
+    module = netlist["modules"][design.top]
+    moved = absorb_registers(module)["registers"]
     (folder / "design.json").write_text(json.dumps(netlist))
     text = (folder / "stat.json").read_text()
     cells = json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
-    carries = 2 * cells.get("CCU2C", 0)  # a carry cell is two look-up tables
     return {
-        "lut": cells.get("LUT4", 0) + carries + 4 * cells.get("TRELLIS_DPR16X4", 0),
+        "lut": packed_luts(module),
         "ff": cells.get("TRELLIS_FF", 0) - moved,
         "ff_in_dsp": moved,
         "dsp": cells.get("MULT18X18D", 0),

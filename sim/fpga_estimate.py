@@ -1,41 +1,44 @@
 """What a design takes of an ECP5, before any tool runs: from its formulas and its generated text.
 
 ==========  ====================================================================================
-DSP         a multiplier of ``a × b`` bits takes ``ceil(a / 18) · ceil(b / 18)`` blocks of
-            18 × 18 bits; one with an operand of a single bit takes none
+DSP         a product of ``a × b`` bits in the text takes ``ceil(a / 18) · ceil(b / 18)`` blocks of
+            18 × 18 bits; one with an operand of a single bit takes none, nor do weights of few
+            bits, which are multiplied by shifting and adding
 BRAM        a memory of ``w × d`` bits takes ``ceil(w · ceil(d / n) / b)`` blocks of ``n`` words
             of ``b`` bits, for the best ``b`` of 1 to 36; it is in blocks if they cost less than
             what it would be else, as Yosys counts it: a block 128, 16 words of 4 bits in
             look-up tables 4 and what chooses between them ``CHOICE`` a bit, a bit that is only
             read ``1 / 16``
 FF          the bits of all registers, and those of the output of a memory that is not in blocks
-LUT         ``ADD`` a bit of an addition, ``CHOOSE`` a bit of a choice between two words,
-            ``TABLE`` for 16 words of 4 bits, ``1 / 16`` a bit that is only read
+LUT         ``WEIGHTS`` of what :mod:`sim.fpga_text` counts. Of these five follow from the cells: a
+            table a bit of a carry chain and four for its begin and end, two a bit of an addition
+            that saves its carries, six for 16 words of 4 bits (two of them for writing), a table
+            for each bit and 16 words that are only read. How many of the choices and branches are
+            left once Yosys has joined them with the rest is calibrated
 ==========  ====================================================================================
-
-The last line and ``CHOICE`` are calibrated: on two mappings each of the MNIST MLP and of LeNet-5,
-as `gyre fpga` places them.
 """
 
 import re
 from collections import Counter
 
 from hdl.outline import ROM, modules, placed
+from hdl.pe.processing_element import SHIFT_ADD_BITS
 from hdl.verilog import Design
 from model.ir.cost import StageCost
+from sim.fpga_text import dsp_blocks, logic
 
-DSP_BITS = 18
 WIDTHS = (1, 2, 4, 9, 18, 36)
 BLOCK_COST, TABLE_COST, CHOICE, ROM_COST = 128, 4, 1 / 3, 1 / 16
-ADD, CHOOSE, TABLE = 1.59, 0.83, 6
+WEIGHTS = {
+    **{"carry": 1, "chain": 4, "save": 2, "table": 6, "rom": 1},
+    **{"choose": 0.5, "mask": 0.3, "gate": 0.5, "load": 0.7, "branch": 0.5},
+}
+"""Look-up tables of each thing counted; the second line is calibrated."""
 
-_NAME = r"\\\S+ |[A-Za-z_][\w$]*"
 _RANGE = r"(?:\[(\d+):0\] )?"
+_NAME = r"\\\S+ |[A-Za-z_][\w$]*"
 _REGISTER = re.compile(rf"^  (?:output )?reg {_RANGE}(?!\\\$auto)({_NAME}) *= ", re.M)
 _MEMORY = re.compile(rf"^  reg {_RANGE}({_NAME}) ?\[(\d+):0\];", re.M)
-_SIGNAL = re.compile(rf"^  (?:input |output )?(?:wire|reg) {_RANGE}({_NAME}|\\\S+ ) *(?:=|;)", re.M)
-_ASSIGNED = re.compile(r"^  assign (\\\S+ |[\w$]+)(?: ?\[\d+(?::\d+)?\])? *= (.*);$", re.M)
-_SUM = re.compile(r" [+-] ")
 
 
 def _width(high: str) -> int:
@@ -53,13 +56,12 @@ def blocks(width: int, depth: int) -> int:
 
 
 def memory(width: int, depth: int, read_only: bool) -> Counter[str]:
-    """What a memory takes: ``bram``, or ``table`` or ``rom`` bits and the ``ff`` of its output."""
-    found = blocks(width, depth)
+    """What a memory takes: ``bram``, or ``table`` or ``rom``, and the ``ff`` of its output."""
+    found, deep = blocks(width, depth), -(-depth // 16)
     if read_only:
         if width * depth * ROM_COST < found * BLOCK_COST:
-            return Counter(rom=width * depth, ff=width)
+            return Counter(rom=width * deep, ff=width)
     else:
-        deep = -(-depth // 16)
         tables = -(-width // 4) * deep
         if TABLE_COST * tables + CHOICE * (deep - 1) * width < found * BLOCK_COST:
             return Counter(table=tables, ff=width)
@@ -68,22 +70,15 @@ def memory(width: int, depth: int, read_only: bool) -> Counter[str]:
 
 def _module(body: str) -> Counter[str]:
     """What a module holds itself."""
-    found: Counter[str] = Counter()
+    found = logic(body)
     for high, _, depth in _MEMORY.findall(body):
         found += memory(_width(high), int(depth) + 1, False)
     found["ff"] += sum(_width(high) for high, _ in _REGISTER.findall(body))
-    widths = {name.strip(): _width(high) for high, name in _SIGNAL.findall(body)}
-    for name, expression in _ASSIGNED.findall(body):
-        bits = widths.get(name.strip(), 1)
-        if _SUM.search(expression):
-            found["add"] += bits
-        elif " ? " in expression:
-            found["choose"] += bits
     return found
 
 
 def count(design: Design) -> Counter[str]:
-    """Registers, additions, choices and memories of a generated design."""
+    """Registers, memories, multiplier blocks and logic of a generated design."""
     bodies = modules(design.verilog)
     known: dict[str, Counter[str]] = {}
 
@@ -101,23 +96,20 @@ def count(design: Design) -> Counter[str]:
     return of(design.top)
 
 
-def dsp_blocks(costs: list[StageCost]) -> int:
-    """Blocks for all multipliers."""
+def least_dsp(costs: list[StageCost]) -> int:
+    """Fewest multiplier blocks that a mapping can take, by its formulas: before there is a text."""
     return sum(
-        number * -(-a // DSP_BITS) * -(-b // DSP_BITS)
+        number * dsp_blocks(a, b)
         for cost in costs
         for number, a, b in cost.multipliers
-        if min(a, b) > 1
+        if min(a, b) > SHIFT_ADD_BITS
     )
 
 
-def estimate(costs: list[StageCost], design: Design) -> dict[str, int]:
-    """``dsp`` by the formulas of a mapping, ``bram``, ``ff`` and ``lut`` by the generated text."""
+def estimate(design: Design) -> dict[str, int]:
+    """Resources of a generated design."""
     found = count(design)
-    lut = ADD * found["add"] + CHOOSE * found["choose"] + TABLE * found["table"]
     return {
-        "lut": round(lut + ROM_COST * found["rom"]),
-        "ff": found["ff"],
-        "dsp": dsp_blocks(costs),
-        "bram": found["bram"],
+        "lut": round(sum(weight * found[name] for name, weight in WEIGHTS.items())),
+        **{name: found[name] for name in ("ff", "dsp", "bram")},
     }

@@ -71,14 +71,14 @@ def example_network() -> Network:
     return Network("example", entry, tuple(nodes))
 
 
-def small_network(features: int, signed: bool) -> Network:
+def small_network(features: int, signed: bool, weight_bits: int = 5) -> Network:
     """One layer of ``features`` to 3 codes."""
     rng = np.random.default_rng(features)
-    entry, s5 = UniformFormat(5, signed), UniformFormat(5, True)
+    entry, weight = UniformFormat(5, signed), UniformFormat(weight_bits, True)
     rule = RequantizeSpec(UniformFormat(12, True), 0, "one", 0, 8)
-    spec = LinearSpec(features, 3, entry, s5, rule)
+    spec = LinearSpec(features, 3, entry, weight, rule)
     tensors = {
-        "weight": codes_of(s5.codes, rng, 3, features),
+        "weight": codes_of(weight.codes, rng, 3, features),
         "b": rng.integers(-50, 50, 3),
     }
     node = Node("fc", spec, ("x",), 1.0, tensors)

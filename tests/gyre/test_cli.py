@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from gyre import cli
 from model.ir.checksums import write_sums
 from sim import toolchain as tools
+from sim.fpga import DEVICES
 from tests.gyre.front import Call, call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,13 +271,15 @@ def test_missing_synthesis_tool_is_named_before_any_training(
 def test_design_that_does_not_fit_is_told_what_is_over_and_what_would_fit(
     tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More multipliers than the small device has, which the formulas know before any tool runs."""
+    """Multipliers for more tables than the device has, as the text says before any tool runs."""
     monkeypatch.setattr("sim.fpga.check_tools", lambda: None)
+    monkeypatch.setitem(DEVICES, "ecp5-25k", replace(DEVICES["ecp5-25k"], lut=4_000))
     more = ("--set", "mapping.multipliers=120")
     said = call("fpga", tiny, "--out", out, "--device", "ecp5-25k", *more)
-    check_refusal(said, "--device ecp5-25k", "DSP of 28 (", "over)", "set mapping.multipliers=")
+    check_refusal(said, "--device ecp5-25k", "LUT of 4,000 (", "over)", "set mapping.multipliers=")
     assert "cycles a frame (arrays of fc1 " in said.error
     budget = re.search(r"set mapping.multipliers=(\d+), .* takes (\d+) DSP", said.error)
+    assert int(budget[1]) < 120
     assert int(budget[2]) <= 28
     assert not out.exists()
 

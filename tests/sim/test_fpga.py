@@ -29,6 +29,33 @@ def test_report_of_nextpnr_is_read() -> None:
     assert found == {"lut": 1000, "ff": 700, "dsp": 6, "bram": 3, "fmax_mhz": 123.46}
 
 
+def cell(kind: str, **connections: int | str) -> dict:
+    """A cell of a netlist; the outputs are those of a carry."""
+    return {
+        "type": kind,
+        "connections": {port: [bit] for port, bit in connections.items()},
+        "port_directions": {
+            port: "output" if port in ("COUT", "Z") else "input" for port in connections
+        },
+    }
+
+
+def netlist(*cells: dict) -> dict:
+    return {"ports": {}, "cells": {f"c{n}": one for n, one in enumerate(cells)}}
+
+
+def test_tables_are_counted_as_nextpnr_packs_them() -> None:
+    assert fpga.packed_luts(netlist(*[cell("LUT4", A=3, Z=n) for n in (4, 5)])) == 2 + 2
+    assert fpga.packed_luts(netlist(cell("TRELLIS_DPR16X4"))) == 6 + 2
+    chain = cell("CCU2C", CIN="0", COUT=5), cell("CCU2C", CIN=5, COUT=6)
+    ends = 2 + 2
+    assert fpga.packed_luts(netlist(*chain)) == 2 * 2 + ends + 2
+    middle = cell("LUT4", A=5, Z=7)  # logic that reads the carry of the middle
+    assert fpga.packed_luts(netlist(*chain, middle)) == 2 * 2 + ends + 2 + 1 + 2
+    entry = cell("CCU2C", CIN=9, COUT=8)  # a carry that comes from logic
+    assert fpga.packed_luts(netlist(entry)) == 2 + ends + 2
+
+
 def test_what_is_over_is_said_with_its_amount() -> None:
     chosen = fpga.device("ecp5-25k")
     found = {"lut": 10, "ff": 10, "dsp": 40, "bram": 60}
@@ -82,4 +109,5 @@ def test_small_layer_is_placed_with_its_multipliers_in_dsps() -> None:
     found = fpga.place_and_route(folder, fpga.device("ecp5-25k"), 1, 100)
     assert cells["dsp"] == found["dsp"] == 3
     assert (cells["ff"], cells["ff_in_dsp"] > 0) == (found["ff"], True)
+    assert cells["lut"] == found["lut"]
     assert found["fmax_mhz"] > 50

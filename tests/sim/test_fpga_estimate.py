@@ -4,7 +4,7 @@ from hdl.accelerator import Accelerator
 from hdl.verilog import Design, generate_accelerator
 from model.ir.cost import StageCost
 from model.ir.planner import Budget, plan
-from sim.fpga_estimate import blocks, count, dsp_blocks, estimate, memory
+from sim.fpga_estimate import blocks, count, estimate, least_dsp, memory
 from tests.examples import small_network
 
 TEXT = """\
@@ -43,9 +43,9 @@ def cost(multipliers: tuple) -> StageCost:
     return StageCost(1, 1, 1, 1, 1, multipliers=multipliers)
 
 
-def test_wide_multipliers_take_several_blocks_and_bits_none() -> None:
-    costs = [cost(((4, 8, 6), (2, 21, 12))), cost(((5, 8, 1), (1, 36, 19)))]
-    assert dsp_blocks(costs) == 4 + 4 + 4
+def test_a_mapping_takes_the_blocks_of_its_wide_multipliers_at_the_least() -> None:
+    costs = [cost(((4, 8, 6), (2, 21, 12))), cost(((5, 8, 1), (1, 36, 19), (7, 8, 3)))]
+    assert least_dsp(costs) == 4 + 4 + 4
 
 
 def test_memories_take_the_fewest_blocks_of_any_width() -> None:
@@ -56,7 +56,7 @@ def test_memories_take_the_fewest_blocks_of_any_width() -> None:
 
 
 def test_small_memories_are_no_blocks() -> None:
-    assert memory(28, 40, True) == {"rom": 1120, "ff": 28}
+    assert memory(28, 40, True) == {"rom": 28 * 3, "ff": 28}
     assert memory(64, 100, True) == {"bram": 2}
     assert memory(44, 54, False) == {"table": 44, "ff": 44}
     assert memory(80, 100, False) == {"bram": 3}
@@ -65,17 +65,30 @@ def test_small_memories_are_no_blocks() -> None:
 
 
 def test_modules_count_as_often_as_they_are_placed() -> None:
-    assert count(Design("top", TEXT, {})) == {
-        **{"ff": 5 + 2 + 44 + 2, "add": 5, "choose": 8, "table": 44, "bram": 26}
+    found = +count(Design("top", TEXT, {}))
+    assert found == {
+        **{"ff": 5 + 2 + 44 + 2, "table": 44, "bram": 26},
+        **{"carry": 6, "chain": 1, "mask": 8},
     }
 
 
-def test_estimate_of_a_generated_design_has_every_resource() -> None:
-    network = small_network(7, True)
+def generated(bits: int) -> tuple[dict[str, int], list[StageCost]]:
+    """The estimate of a small network whose weights have so many bits, and its costs."""
+    network = small_network(7, True, weight_bits=bits)
     accelerator = Accelerator(network, plan(network, Budget(3)))
     costs = [one for _, one in accelerator.mapping.costs(network)]
-    found = estimate(costs, generate_accelerator(accelerator))
-    assert found["dsp"] == 3
+    return estimate(generate_accelerator(accelerator)), costs
+
+
+def test_estimate_of_a_generated_design_has_every_resource() -> None:
+    found, costs = generated(5)
+    assert found["dsp"] == least_dsp(costs) == 3
     assert found["bram"] == 0
     assert found["ff"] > 60
     assert found["lut"] > 60
+
+
+def test_weights_of_few_bits_take_no_multiplier_block_but_more_tables() -> None:
+    (few, costs), (many, _) = generated(3), generated(5)
+    assert few["dsp"] == least_dsp(costs) == 0
+    assert few["lut"] > many["lut"]
