@@ -13,7 +13,7 @@ FF          the bits of all registers, and those of the output of a memory that 
 LUT         ``WEIGHTS`` of what :mod:`sim.fpga_text` counts. Of these five follow from the cells: a
             table a bit of a carry chain and four for its begin and end, two a bit of an addition
             that saves its carries, six for 16 words of 4 bits (two of them for writing), a table
-            for each bit and 16 words that are only read. How many of the choices and branches are
+            for each bit and 16 words that are only read. How much of the choices and branches is
             left once Yosys has joined them with the rest is calibrated
 ==========  ====================================================================================
 """
@@ -31,7 +31,7 @@ WIDTHS = (1, 2, 4, 9, 18, 36)
 BLOCK_COST, TABLE_COST, CHOICE, ROM_COST = 128, 4, 1 / 3, 1 / 16
 WEIGHTS = {
     **{"carry": 1, "chain": 4, "save": 2, "table": 6, "rom": 1},
-    **{"choose": 0.5, "mask": 0.3, "gate": 0.5, "load": 0.7, "branch": 0.5},
+    **{"load": 1, "choose": 0.4, "gate": 0.4, "branch": 0.4, "mask": 0.25},
 }
 """Look-up tables of each thing counted; the second line is calibrated."""
 

@@ -8,9 +8,10 @@ save        bits of additions of which the sum is only added to: three operands 
 choose      bits that are one of two words, of which neither is constant
 mask        bits that are a word or constant
 gate        bits of logic of two words of several bits
-load        bits of registers that load one of several words, once for each but one
+load        half the bits of the words of which a register loads one, constants apart: a table
+            takes one of two bits, and what follows it costs nothing
 branch      branches that say what a register loads
-dsp         blocks of 18 × 18 bits for the products; a product by a power of two is none
+dsp         blocks of 18 × 18 bits for the products
 ==========  ====================================================================================
 
 Only the bits count that are read: a sum of which the low half goes on is half a sum.
@@ -91,14 +92,14 @@ class _Text:
             )
         return self.live[name]
 
-    def width(self, text: str) -> int:
-        """Bits of an operand."""
+    def width(self, text: str, constants: bool = True) -> int:
+        """Bits of an operand, or those that are not constant."""
         text = _SIGN.sub(r"\1", text.strip()).strip()
         if text.startswith("{"):
-            return sum(self.width(part) for part in text[1:-1].split(","))
+            return sum(self.width(part, constants) for part in text[1:-1].split(","))
         constant = _CONSTANT.match(text)
         if constant:
-            return int(constant[1])
+            return int(constant[1]) if constants else 0
         term = _TERM.match(text)
         if term is None:
             return 1
@@ -214,8 +215,10 @@ def logic(body: str) -> Counter[str]:
         elif one.kind == "gate" and bits > 1:
             found["gate"] += bits
     for (target, part), values in text.loads.items():
-        bits = min(_part_bits(part, text.widths.get(target, 1)), text.used(target))
+        width = _part_bits(part, text.widths.get(target, 1))
         words = {value for value in values[1:] if not _constant(value)}
-        found["load"] += max(0, len(words) - 1) * bits
+        if len(words) > 1:
+            used = min(width, text.used(target)) / width
+            found["load"] += round(sum(text.width(word, False) for word in words) * used / 2)
         found["branch"] += len(values) - 1
     return found
