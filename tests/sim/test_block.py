@@ -70,7 +70,10 @@ class Register(wiring.Component):
                 m.d.sync += self.o.p.codes[1].eq(3)
             with m.Case(FAULTS.index("a code is wrong")), m.If(enters & self.i.p.first):
                 m.d.sync += self.o.p.codes[1].eq(self.i.p.codes[1] ^ count[2])
-            with m.Case(FAULTS.index("a word is read as it is written")), m.If(enters):
+            with (
+                m.Case(FAULTS.index("a word is read as it is written")),
+                m.If(enters & self.i.p.first),
+            ):
                 m.d.sync += self.o.p.codes[1].eq(self.i.p.codes[1] ^ read.data)
         return m
 
@@ -102,6 +105,10 @@ def test_a_sound_block_passes() -> None:
         ("a mark is wrong", "register under .*: frame marks of frame 0 are wrong"),
         ("padding is not 0", "register under .*: the padding of frame 0 is not code 0"),
         ("a code is wrong", r"register under .*: frame \d, element 1: expected \d+, found \d+"),
+        (
+            "a word is read as it is written",
+            r"register under .*: frame \d, element 1: expected \d+, found \d+",
+        ),
     ],
 )
 def test_a_broken_rule_is_found(fault: str, words: str) -> None:
