@@ -332,13 +332,16 @@ def fpga(
         Path, typer.Argument(help="a recipe, or a folder of the zoo", metavar="RECIPE")
     ],
     device: Annotated[str, typer.Option("--device", help="an FPGA")] = "ecp5-85k",
+    place: Annotated[
+        bool, typer.Option("--place/--no-place", help="or synthesis alone, without Fmax")
+    ] = True,
     sets: SetOption = None,
     out: OutOption = None,
     variant: VariantOption = None,
 ) -> None:
     """Place and route with Yosys and nextpnr: what an FPGA really needs, and how fast it is."""
     with _flow(recipe, sets, out, variant=variant) as flow:
-        found = flow.fpga(device)
+        found = flow.fpga(device, place=place)
         used, most, guess = found["used"], found["available"], found["estimate"]
         for name, available in most.items():
             error = found["error"][name]
@@ -347,7 +350,8 @@ def fpga(
             flow.say(
                 f"{name:<10} {used[name]:,} of {available:,}{inside}; estimate {guess[name]:,}{off}"
             )
-        flow.say(f"fmax       {used['fmax_mhz']} MHz")
+        if place:
+            flow.say(f"fmax       {used['fmax_mhz']} MHz")
 
 
 def main() -> None:

@@ -348,10 +348,14 @@ class Flow:
         self.say(f"wave       {path}")
         return difference
 
-    def fpga(self, name: str, goal_mhz: int = 100) -> dict[str, Any]:
-        """Place and route for a device; returns the figures, which join the last run's report."""
+    def fpga(self, name: str, goal_mhz: int = 100, place: bool = True) -> dict[str, Any]:
+        """Place and route for a device; returns the figures, which join the last run's report.
+
+        Without ``place`` it ends after synthesis: the same figures but for Fmax, which is None, and
+        they join nothing.
+        """
         chosen = ecp5.device(name)
-        ecp5.check_tools()  # both before the network is trained
+        ecp5.check_tools(place)  # both before the network is trained
         accelerator, network = self.accelerator, self.trained.network
         design = generate_accelerator(accelerator)
         guess = estimate(design)
@@ -363,9 +367,12 @@ class Flow:
         cells = ecp5.synthesize(design, folder)
         if ecp5.excess(cells, chosen):
             raise ecp5.does_not_fit(name, cells, chosen, self._fitting(chosen), "synthesized")
-        self.begin("place and route with nextpnr")
-        found = ecp5.place_and_route(folder, chosen, self.recipe.seed, goal_mhz)
-        found["ff_in_dsp"] = cells["ff_in_dsp"]
+        if place:
+            self.begin("place and route with nextpnr")
+            found = ecp5.place_and_route(folder, chosen, self.recipe.seed, goal_mhz)
+            found["ff_in_dsp"] = cells["ff_in_dsp"]
+        else:
+            found = cells | {"fmax_mhz": None}
         truth = found | {"ff": found["ff"] + found["ff_in_dsp"]}
         figures = {
             "device": name,
@@ -377,7 +384,7 @@ class Flow:
             "seconds": time.perf_counter() - begin,
         }
         path = self.out / FILE
-        if path.exists():
+        if place and path.exists():
             report = read_report(self.out)
             if report["network"] == network.hash():
                 write_report(self.out, report | {"fpga": figures})

@@ -16,9 +16,10 @@ A convolution with padding sees 0 and not c at the border, so only the constant 
 What an addition reads or writes, circulant layers, and kinds of layer that are not named here keep
 their channels. Of a layer in blocks only so much goes that its storage takes no more bits; one with
 as many blocks in every block row keeps equal counts and regular sizes, and loses rows by whole
-block rows (:meth:`Matrix.spare_rows`, :meth:`Matrix.spare_channels`). At least one row and one
-channel of a layer always stay, so a network whose every path was pruned remains a network (with a
-constant output).
+block rows (:meth:`Matrix.spare_rows`, :meth:`Matrix.spare_channels`). Where a row that keeps no
+weight has to stay and the format has no zero, its multiplier becomes 0, if each channel has its
+own, so that hardware may store any weights there. At least one row and one channel of a layer
+always stay, so a network whose every path was pruned remains a network (with a constant output).
 """
 
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,8 @@ class _Graph:
             return node
         storage, weight = matrix.settled().packed()
         rest = {key: tensor for key, tensor in node.tensors.items() if key != "weight"}
+        if node.spec.requantize.per == "channel" and not matrix.format.has_zero:
+            rest["m"] = np.where(matrix.values().any(axis=1), rest["m"], 0)
         spec = replace(node.spec, storage=storage)
         return replace(node, spec=spec, tensors={**rest, **weight})
 

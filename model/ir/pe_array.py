@@ -295,11 +295,17 @@ class PeArraySpec(EngineSpec, kind="pe_array"):
             )
 
     def _check_absent(self, node: Node) -> None:
-        """Raise BadInput if a weight that is not kept would have to be stored, and cannot be."""
+        """Raise BadInput if a weight that is not kept would have to be stored, and cannot be.
+
+        In a row whose multiplier is 0 any weight can: its sum counts for nothing.
+        """
         layer = node.spec
         if layer.weight_format.has_zero or isinstance(layer.storage, DenseStorage):
             return
-        absent = self.arrange(layer, ~kept_weights(node))[self.stored(node)].sum()
+        absent = ~kept_weights(node)
+        if layer.requantize.per == "channel":
+            absent &= (node.tensors["m"] != 0)[:, None]
+        absent = self.arrange(layer, absent)[self.stored(node)].sum()
         if absent:
             raise BadInput(
                 f"mapping: tiles of the PE array of {node.name}",

@@ -521,7 +521,8 @@ class _Table:
                     name,
                     "weights that fit no array: a row keeps none, and their format has no zero",
                     "a weight in every row, or a format with a zero",
-                    "remove such rows (export does), or choose other levels",
+                    "give each channel a multiplier of its own (batch normalization), of which"
+                    " export makes such a row's 0, or choose other levels",
                 )
         return self
 

