@@ -127,7 +127,7 @@ def keys(recipe: Recipe, dataset: Dataset) -> dict[str, str]:
     texts = {
         "float": recipe.digest("seed", "data", "network", "float"),
         "compress": recipe.training_hash,
-        "export": recipe.hash + _sources("ir", "golden", "export", "compress"),
+        "export": recipe.name + recipe.hash + _sources("ir", "golden", "export", "compress"),
     }
     return {step: _key(text, dataset) for step, text in texts.items()}
 

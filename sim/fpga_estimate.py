@@ -6,9 +6,9 @@ DSP         a product of ``a × b`` bits in the text takes ``ceil(a / 18) · cei
             bits, which are multiplied by shifting and adding
 BRAM        a memory of ``w × d`` bits takes ``ceil(w · ceil(d / n) / b)`` blocks of ``n`` words
             of ``b`` bits, for the best ``b`` of 1 to 36; it is in blocks if they cost less than
-            what it would be else, as Yosys counts it: a block 128, 16 words of 4 bits in
-            look-up tables 4 and what chooses between them ``CHOICE`` a bit, a bit that is only
-            read ``1 / 16``
+            what it would be else (if it is written to: no more), as Yosys counts it: a block
+            128, 16 words of 4 bits in look-up tables 4 and what chooses between them ``CHOICE``
+            a bit, a bit that is only read ``1 / 16``
 FF          the bits of all registers, and those of the output of a memory that is not in blocks
 LUT         ``WEIGHTS`` of what :mod:`sim.fpga_text` counts. Of these five follow from the cells: a
             table a bit of a carry chain and four for its begin and end, two a bit of an addition
@@ -28,7 +28,7 @@ from model.ir.cost import StageCost
 from sim.fpga_text import dsp_blocks, logic
 
 WIDTHS = (1, 2, 4, 9, 18, 36)
-BLOCK_COST, TABLE_COST, CHOICE, ROM_COST = 128, 4, 1 / 3, 1 / 16
+BLOCK_COST, TABLE_COST, CHOICE, ROM_COST = 128, 4, 1 / 2, 1 / 16
 WEIGHTS = {
     **{"carry": 1, "chain": 4, "save": 2, "table": 6, "rom": 1},
     **{"load": 1, "choose": 0.4, "gate": 0.4, "branch": 0.4, "mask": 0.25},
@@ -59,7 +59,7 @@ def memory(width: int, depth: int, read_only: bool) -> Counter[str]:
     """What a memory takes: ``bram``, or ``table`` or ``rom``, and the ``ff`` of its output."""
     found, deep = blocks(width, depth), -(-depth // 16)
     if read_only:
-        if width * depth * ROM_COST < found * BLOCK_COST:
+        if width * depth * ROM_COST <= found * BLOCK_COST:
             return Counter(rom=width * deep, ff=width)
     else:
         tables = -(-width // 4) * deep

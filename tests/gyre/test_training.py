@@ -121,6 +121,17 @@ def test_changed_recipe_makes_new_folders_and_shares_the_float_network(
     assert kinds == ["compress", "compress", "export", "export", "float"]
 
 
+def test_a_renamed_recipe_shares_its_trainings_and_names_its_network(
+    recipe: recipes.Recipe, tmp_path: Path
+) -> None:
+    build = tmp_path / "build"
+    steps(recipe, build)
+    *_, network = steps(recipes.load(tmp_path / "small.toml", [*QUICK, "name=other"]), build)
+    assert network.name == "other"
+    kinds = sorted(path.name.split("-")[0] for path in build.iterdir())
+    assert kinds == ["compress", "export", "export", "float"]
+
+
 def test_network_and_accuracies(recipe: recipes.Recipe, tmp_path: Path) -> None:
     dataset, module, compressed, network = steps(recipe, tmp_path / "build")
     assert network.name == "small"

@@ -61,7 +61,9 @@ def test_small_memories_are_no_blocks() -> None:
     assert memory(44, 54, False) == {"table": 44, "ff": 44}
     assert memory(80, 100, False) == {"bram": 3}
     assert memory(8, 200, False) == {"bram": 1}
-    assert memory(18, 77, False) == {"table": 25, "ff": 18}
+    assert memory(18, 77, False) == {"bram": 1}
+    assert memory(96, 48, False) == {"bram": 3}  # as dear in tables
+    assert memory(192, 64, True) == {"rom": 192 * 4, "ff": 192}  # as dear in blocks
 
 
 def test_modules_count_as_often_as_they_are_placed() -> None:
