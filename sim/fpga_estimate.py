@@ -5,7 +5,7 @@ DSP         a product of ``a × b`` bits in the text takes ``ceil(a / 18) · cei
             18 × 18 bits; one with an operand of a single bit takes none, nor do weights of few
             bits, which are multiplied by shifting and adding
 BRAM        a memory of ``w × d`` bits takes ``ceil(w · ceil(d / n) / b)`` blocks of ``n`` words
-            of ``b`` bits, for the best ``b`` of 1 to 36; it is in blocks if they cost less than
+            of ``b`` bits, for the cheapest ``b`` of 1 to 36; it is in blocks if they cost less than
             what it would be else (if it is written to: no more), as Yosys counts it: a block
             128, 16 words of 4 bits in look-up tables 4 and what chooses between them ``CHOICE``
             a bit, a bit that is only read ``1 / 16``
@@ -51,8 +51,13 @@ def words(width: int) -> int:
 
 
 def blocks(width: int, depth: int) -> int:
-    """Fewest blocks that hold a memory."""
-    return min(-(-width * -(-depth // words(wide)) // wide) for wide in WIDTHS)
+    """Blocks that hold a memory at the least cost, that of what chooses between words included."""
+    options = []
+    for wide in WIDTHS:
+        deep = -(-depth // words(wide))
+        count = -(-width * deep // wide)
+        options.append((BLOCK_COST * count + CHOICE * (deep - 1) * width, count))
+    return min(options)[1]
 
 
 def memory(width: int, depth: int, read_only: bool) -> Counter[str]:
