@@ -5,16 +5,17 @@ DSP         a product of ``a × b`` bits in the text takes ``ceil(a / 18) · cei
             18 × 18 bits; one with an operand of a single bit takes none, nor do weights of few
             bits, which are multiplied by shifting and adding
 BRAM        a memory of ``w × d`` bits takes ``ceil(w · ceil(d / n) / b)`` blocks of ``n`` words
-            of ``b`` bits, for the cheapest ``b`` of 1 to 36; it is in blocks if they cost less than
-            what it would be else (if it is written to: no more), as Yosys counts it: a block
+            of ``b`` bits, for the cheapest ``b`` of 1 to 36; it is in blocks if they cost less
+            than what it would be else (if it is written to: no more), as Yosys counts it: a block
             128, 16 words of 4 bits in look-up tables 4 and what chooses between them ``CHOICE``
             a bit, a bit that is only read ``1 / 16``
 FF          the bits of all registers, and those of the output of a memory that is not in blocks
-LUT         ``WEIGHTS`` of what :mod:`sim.fpga_text` counts. Of these five follow from the cells: a
-            table a bit of a carry chain and four for its begin and end, two a bit of an addition
-            that saves its carries, six for 16 words of 4 bits (two of them for writing), a table
-            for each bit and 16 words that are only read. How much of the choices and branches is
-            left once Yosys has joined them with the rest is calibrated
+LUT         ``WEIGHTS`` of what :mod:`sim.fpga_text` counts. Of these six follow from the cells: a
+            table a bit of a carry chain and four for its begin and end, a table a bit of an
+            addition without such a chain, two a bit of an addition that saves its carries, six
+            for 16 words of 4 bits (two of them for writing), a table for each bit and 16 words
+            that are only read. How much of the choices and branches is left once Yosys has
+            joined them with the rest is calibrated
 ==========  ====================================================================================
 """
 
@@ -30,7 +31,7 @@ from sim.fpga_text import dsp_blocks, logic
 WIDTHS = (1, 2, 4, 9, 18, 36)
 BLOCK_COST, TABLE_COST, CHOICE, ROM_COST = 128, 4, 1 / 2, 1 / 16
 WEIGHTS = {
-    **{"carry": 1, "chain": 4, "save": 2, "table": 6, "rom": 1},
+    **{"carry": 1, "chain": 4, "short": 1, "save": 2, "table": 6, "rom": 1},
     **{"load": 1, "choose": 0.4, "gate": 0.4, "branch": 0.4, "mask": 0.25},
 }
 """Look-up tables of each thing counted; the second line is calibrated."""

@@ -3,6 +3,7 @@
 ==========  ====================================================================================
 carry       bits of additions and comparisons, each on a chain of carries, two bits a cell
 chain       such chains
+short       bits of additions and comparisons of few bits, which have no chain
 save        bits of additions of which the sum is only added to: three operands become two, for
             the last two alone have carries
 choose      bits that are one of two words, of which neither is constant
@@ -22,6 +23,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+SHORT = 4
+"""Most bits of an addition that Yosys makes of look-up tables alone."""
 DSP_BITS = 18
 """Bits of an operand of a multiplier block."""
 
@@ -187,6 +190,11 @@ def _even(bits: int) -> int:
     return bits + bits % 2
 
 
+def _chain(bits: int) -> Counter[str]:
+    """An addition or a comparison."""
+    return Counter(carry=_even(bits), chain=1) if bits > SHORT else Counter(short=bits)
+
+
 def logic(body: str) -> Counter[str]:
     """What a module holds itself."""
     text, found = _read(body), Counter[str]()
@@ -197,12 +205,12 @@ def logic(body: str) -> Counter[str]:
             if [(r.kind, r.bits) for r in readers] == [("add", None)]:
                 found["save"] += bits
             else:
-                found += Counter(carry=_even(bits), chain=1)
+                found += _chain(bits)
         elif one.kind == "compare":
             left, _, right = _BINARY.match(one.text).groups()
             if not re.fullmatch(r"(?:\$signed\()?\d+'s?h0+\)?", right):  # else the sign says it
                 widest = max(text.width(left), text.width(right))
-                found += Counter(carry=_even(widest), chain=1)
+                found += _chain(widest)
         elif one.kind == "multiply":
             left, _, right = _BINARY.match(one.text).groups()
             number = dsp_blocks(text.width(left), text.width(right))
