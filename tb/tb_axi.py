@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from cocotbext.axi import (
     AxiStreamSource,
 )
 
-from model.ir.axi import OKAY, PROGRAM, REGISTERS, SLVERR, register
+from model.ir.axi import OKAY, PROGRAM, REGISTERS, SLVERR, Register, register
 from tb.tb_frames import PERIOD_NS
 
 
@@ -70,20 +71,23 @@ class Driver:
                 found[one.name] = await self.read(one.name)
         return found
 
+    async def refuses(self, holes: Iterable[int], registers: Iterable[Register]) -> None:
+        """Holes are neither read nor written, and registers that are only read are not written."""
+        names = {offset: f"{offset:#x}" for offset in holes}
+        for offset, name in names.items():
+            assert (await self.word(offset))[1] == SLVERR, f"read of {name}"
+        names |= {one.offset: one.name for one in registers if not one.writable}
+        for offset, name in names.items():
+            answer = await self.lite.write(offset, b"\xff" * 4)
+            assert int(answer.resp) == SLVERR, f"write of {name}"
+
 
 async def refused(driver: Driver) -> None:
     """What is no register, or only read, is answered with SLVERR and changes nothing."""
     before = await driver.all()
     used = {one.offset + 4 * n for one in REGISTERS for n in range(one.words)}
     holes = [offset for offset in range(0, 0x80, 4) if offset not in used]
-    for offset in (*holes, PROGRAM[0], PROGRAM[-4]):
-        assert (await driver.word(offset))[1] == SLVERR, f"read of {offset:#x}"
-        answer = await driver.lite.write(offset, b"\xff" * 4)
-        assert int(answer.resp) == SLVERR, f"write of {offset:#x}"
-    for one in REGISTERS:
-        if not one.writable:
-            answer = await driver.lite.write(one.offset, b"\xff" * 4)
-            assert int(answer.resp) == SLVERR, f"write of {one.name}"
+    await driver.refuses([*holes, PROGRAM[0], PROGRAM[-4]], REGISTERS)
     assert await driver.all() == before
 
 

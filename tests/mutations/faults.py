@@ -315,6 +315,20 @@ RTL = [
         "probe_rtl",
     ),
     Mutation(
+        "RTL: the index memory is read for the step in progress, not two ahead",
+        _SEQUENCER,
+        "entries.addr.eq(ahead)]",
+        "entries.addr.eq(self.word)]",
+        "probe_rtl",
+    ),
+    Mutation(
+        "RTL: reading ahead in the index memory does not return to 0",
+        _SEQUENCER,
+        "ahead.eq(self._after(ahead))",
+        "ahead.eq(ahead + 1)",
+        "probe_rtl",
+    ),
+    Mutation(
         "RTL: the last fold drains as many beats as the others",
         _COLLECT,
         "left.eq(Mux(final, last_drains, drains))",

@@ -1,6 +1,7 @@
-"""Probe: a small accelerator in RTL against the golden model and the cost formulas."""
+"""Probe: two small accelerators in RTL against the golden model and the cost formulas."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from amaranth.hdl import unsigned
 import hdl
 from hdl.lib.repack import Repack
 from model.ir.beats import Beats
+from model.ir.block_sparse import BlockSparseStorage
 from model.ir.linear import LinearSpec
 from model.ir.mapping import Engine, Mapping, StageMapping
 from model.ir.network import InputSpec, Network, Node
@@ -73,6 +75,23 @@ def mapping() -> Mapping:
     return Mapping(3, engines, (StageMapping("keep", None, 2), *stages))
 
 
+def sparse() -> tuple[Network, Mapping]:
+    """A block-sparse layer of three words and five tiles, which the index memory counts in turn."""
+    rng, entry, weights = np.random.default_rng(4), UniformFormat(3, False), UniformFormat(3, True)
+    mask = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0]])
+    storage, tensors = BlockSparseStorage.pack(
+        codes_of(weights.codes, rng, 6, 6), mask, [2] * 3, [2] * 3
+    )
+    rule = RequantizeSpec(UniformFormat(6, True), 2, "layer", 4, 7)
+    spec = LinearSpec(6, 6, entry, weights, rule, storage=storage)
+    node = Node("fc", spec, ("x",), 1.0, tensors | requantize_tensors(rule, 6, rng))
+    array = PeArraySpec(2, 2)
+    array = replace(array, tiles=array.kept_tiles(node))
+    stages = (StageMapping("fc", "pe", 2),)
+    network = Network("sparse", InputSpec("x", (6,), entry, 1.0), (node,))
+    return network, Mapping(2, (Engine("pe", array),), stages)
+
+
 def repacker() -> Block:
     """A repacker whose buffer must take a beat that it fills up while another waits in it."""
     component = Repack(unsigned(3), Beats((6,), 2), Beats((6,), 5))
@@ -89,26 +108,30 @@ def mismatch(words: object) -> None:
 def main() -> None:
     if not Path(hdl.__file__).is_relative_to(Path.cwd()):
         sys.exit(f"the probe runs in {Path.cwd()} but imports {hdl.__file__}")
-    block, spread = block_of(network(), mapping(), FRAMES, 1), repacker()
-    expected = expected_of(network(), block.codes)
+    pairs, spread = [(network(), mapping()), sparse()], repacker()
+    blocks = [block_of(*pair, FRAMES, 1) for pair in pairs]
     try:
-        traces = run_blocks([block, spread], PATTERNS)
+        traces = run_blocks([*blocks, spread], PATTERNS)
     except SimulationError as error:
         if "did not run" in str(error):
             raise
         mismatch(error)
+    for (net, _), block in zip(pairs, blocks, strict=True):
+        expected = expected_of(net, block.codes)
+        for pattern in PATTERNS:
+            trace = traces[block.name, pattern]
+            for name, codes in (trace.taps | {net.output.name: trace.codes}).items():
+                wrong = np.argwhere(codes != expected[name])
+                if len(wrong):
+                    mismatch(f"{name} of frame {wrong[0][0]} under {pattern}")
     for pattern in PATTERNS:
-        trace = traces[block.name, pattern]
-        for name, codes in (trace.taps | {"fc2": trace.codes}).items():
-            wrong = np.argwhere(codes != expected[name])
-            if len(wrong):
-                mismatch(f"{name} of frame {wrong[0][0]} under {pattern}")
         if (traces[spread.name, pattern].codes != spread.codes).any():
             mismatch(f"codes of the repacker under {pattern}")
     cycles = {
-        block.name: max(cost.cycles for cost in costs_of(network(), mapping())),
-        spread.name: repack_cost(Beats((6,), 2), Beats((6,), 5), masked=False).cycles,
+        block.name: max(cost.cycles for cost in costs_of(*pair))
+        for pair, block in zip(pairs, blocks, strict=True)
     }
+    cycles[spread.name] = repack_cost(Beats((6,), 2), Beats((6,), 5), masked=False).cycles
     for name, stated in cycles.items():
         gaps = traces[name, SMOOTH].gaps[FRAMES // 2 :]
         if gaps != [stated] * len(gaps):
