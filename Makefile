@@ -26,7 +26,7 @@ help:
 	@echo "make test                          lint and every test"
 	@echo "make verilog RECIPE=recipes/x.toml Verilog, memories and a manifest for an FPGA flow"
 	@echo "make bench                         the timings of the README"
-	@echo "make results                       every other figure of the README and the docs"
+	@echo "make results                       accuracy, compression and RTL of every recipe, docs/results.md"
 	@echo "make campaign                      the CIFAR-10 networks at full width; needs an accelerator"
 	@echo "make lint                          ruff alone"
 	@echo "make clean                         remove build/ (the virtual environment stays)"

@@ -25,7 +25,9 @@ app = typer.Typer(
     help="From a PyTorch network to bit-exactly verified hardware.",
 )
 
-RecipeArgument = Annotated[Path, typer.Argument(help="a recipe (TOML)", metavar="RECIPE")]
+RecipeArgument = Annotated[
+    Path, typer.Argument(help="a recipe (TOML), or a folder of the zoo", metavar="RECIPE")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="replace a key of the recipe: section.key=value")
 ]

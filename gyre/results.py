@@ -34,10 +34,11 @@ HEAD = """\
 
 Written by `make results`. Accuracies are of the test set, which the report reads; everything that
 was chosen was chosen on validation. An earlier `lenet5_crossbar_x105` missed its goal on the test
-set and was trained anew, so that row's was not read once. *Weights* is weights of the uncompressed
-network over weights kept; *stored* is 32-bit weights over all bits that are stored (codes, indices,
-scales, multipliers, biases); *chip* is the weight memory in bits: spectra for layers of fft
-arithmetic. Results from before that arithmetic count 16-bit spectra for every circulant layer.
+set and was trained anew, so for that row it was read more than once. *Weights* is weights of the
+uncompressed network over weights kept; *stored* is 32-bit weights over all bits that are stored
+(codes, indices, scales, multipliers, biases); *chip* is the weight memory in bits: spectra for
+layers of fft arithmetic. Results from before that arithmetic count 16-bit spectra for every
+circulant layer.
 """
 COMPRESSION = """
 ## {title}
@@ -61,8 +62,9 @@ out.
 RTL = """
 ## In RTL
 
-`gyre run` on each recipe that has an engine: the whole test set in RTL on Verilator, compared with
-golden in every code.
+`gyre run` on these recipes: the whole test set in RTL on Verilator, compared with golden in every
+code; for other networks in RTL see the README's figures. Seconds are wall time beside other work,
+with whatever was cached.
 
 | recipe | test frames in RTL | mismatches | float % | compressed % | golden % | RTL % | weights | \
 stored bits | cycles a frame | bound | utilisation | multipliers | memory bits | seconds |
